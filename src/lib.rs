@@ -18,6 +18,7 @@ mod file_fingerprint;
 mod grpc_client;
 mod grpc_code;
 pub mod identity;
+pub mod json;
 pub mod jwks;
 pub mod metrics;
 pub mod names;
@@ -30,6 +31,7 @@ pub mod server;
 pub mod service;
 mod signals;
 pub mod telemetry;
+mod timestamp;
 mod trace;
 pub mod upstream;
 

@@ -18,13 +18,13 @@ use tracing_subscriber::{
 
 pub use self::format::LogFormat;
 use self::{http2_refusals::Http2Refusals, output::Output};
-pub(crate) use self::{http2_refusals::ON_REFUSAL, output::dropped};
+pub(crate) use self::{http2_refusals::ON_REFUSAL, output::dropped_lines};
 use crate::{
     error::status::{MAX_TEXT_BYTES, truncate},
-    escape::{escape, escape_controls},
+    escape::escape_controls,
 };
 
-const DEFAULT: &str = "info";
+const DEFAULT_FILTER: &str = "info";
 /// Log targets of libraries that are limited to errors. h2 warns about frames that peers can send at any rate, such
 /// as unexpected responses to pings. The server itself logs the connections that end for such a reason, with a limit
 /// for each peer. The Azure library logs its failed requests, which the server logs as `access token request failed`.
@@ -49,18 +49,18 @@ fn filter(text: &str) -> Option<EnvFilter> {
 /// Set once, by [`start`].
 static OUTPUT: OnceLock<Output> = OnceLock::new();
 
-/// Writer of the subscriber. Escapes whole lines and queues them.
-struct Lines;
+/// Writer of the subscriber. Queues whole lines. In lines of text, escapes hidden characters.
+struct LineWriter;
 
-impl Write for Lines {
+impl Write for LineWriter {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let Some(output) = OUTPUT.get() else {
             return Ok(line.len());
         };
-        let text = String::from_utf8_lossy(line);
         match output.format() {
-            LogFormat::Json => output.send(escape(&text).as_bytes()),
+            LogFormat::Json => output.send(line),
             LogFormat::Text => {
+                let text = String::from_utf8_lossy(line);
                 let text = escape_controls(text.trim_end());
                 output.send(format!("{text}\n").as_bytes());
             }
@@ -88,10 +88,10 @@ pub fn start(format: Option<LogFormat>) -> io::Result<WorkerGuard> {
     let (output, guard) = Output::start(format)?;
     // A second call keeps the first output, as it keeps the first subscriber.
     let _ = OUTPUT.set(output);
-    let wanted = std::env::var("RUST_LOG").unwrap_or_default();
-    let understood = filter(&wanted);
-    let unknown = understood.is_none() && !wanted.is_empty();
-    let mut filter = understood.unwrap_or_else(|| EnvFilter::new(DEFAULT));
+    let requested = std::env::var("RUST_LOG").unwrap_or_default();
+    let parsed = filter(&requested);
+    let is_invalid = parsed.is_none() && !requested.is_empty();
+    let mut filter = parsed.unwrap_or_else(|| EnvFilter::new(DEFAULT_FILTER));
     for directive in QUIET_TARGETS.into_iter().chain([http2_refusals::DIRECTIVE]) {
         if let Ok(directive) = directive.parse() {
             filter = filter.add_directive(directive);
@@ -104,13 +104,17 @@ pub fn start(format: Option<LogFormat>) -> io::Result<WorkerGuard> {
         .event_format(format)
         .fmt_fields(DefaultFields::new())
         .with_env_filter(filter)
-        .with_writer(|| Lines)
+        .with_writer(|| LineWriter)
         .finish()
         .with(Http2Refusals)
         .try_init();
-    if unknown {
-        let wanted = truncate(&wanted, MAX_TEXT_BYTES);
-        tracing::warn!(value = wanted, using = DEFAULT, "invalid RUST_LOG ignored");
+    if is_invalid {
+        let requested = truncate(&requested, MAX_TEXT_BYTES);
+        tracing::warn!(
+            value = requested,
+            using = DEFAULT_FILTER,
+            "invalid RUST_LOG ignored"
+        );
     }
     if started.is_ok() {
         std::panic::set_hook(Box::new(|info| {
@@ -127,7 +131,7 @@ pub(crate) fn fatal(error: &str) {
         let line = output
             .format()
             .line("ERROR", "server failed", "error", &error.into());
-        let _ = Lines.write_all(line.as_bytes());
+        let _ = LineWriter.write_all(line.as_bytes());
     }
 }
 

@@ -3,6 +3,7 @@
 use serde_json::Value;
 use useradmin::{
     escape::{escape as escaped, is_hidden},
+    json::Members,
     pattern::Pattern,
 };
 
@@ -48,7 +49,7 @@ fn matches_by_table(pattern: &str, text: &str) -> bool {
     row[text.len()]
 }
 
-/// Checks the escaping of a text in a log line.
+/// Checks the escaping of a text in a log line or an audit record.
 pub fn escape(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let line = serde_json::to_string(&text).expect("a text is JSON");
@@ -58,4 +59,8 @@ pub fn escape(bytes: &[u8]) {
     let read: Value = serde_json::from_str(&printed).expect("a line stays JSON");
     assert_eq!(read.as_str(), Some(&*text), "{printed:?}");
     assert_eq!(escaped(&printed), printed);
+
+    let mut members = Members::default();
+    members.string("text", &text);
+    assert_eq!(members.as_str(), format!("\"text\":{printed}"));
 }

@@ -16,7 +16,7 @@ mod sink;
 mod verify;
 mod writer;
 
-use std::{io, sync::Arc, thread, time::Duration};
+use std::{future::Future, io, sync::Arc, thread, time::Duration};
 
 use tokio::{sync::oneshot, task::yield_now, time::timeout};
 
@@ -26,7 +26,7 @@ pub use self::{
 };
 pub(crate) use self::{
     queue::WRITE_TIMEOUT,
-    record::{Entry, Event, timestamp},
+    record::{Entry, Event, Record},
 };
 use self::{
     queue::{Job, Queue, Status},
@@ -141,30 +141,41 @@ impl Audit {
         self.status().pending
     }
 
-    /// Writes a record. Returns `Ok` when an intent is synced (if the configuration requires a sync) or an outcome is
+    /// Queues a record, and returns a future that waits until it is written. The future returns `Ok` when an intent is synced (if the configuration requires a sync) or an outcome is
     /// written. Fails if the queue is full, if the write fails, or if it takes longer than `limit` or
     /// [`WRITE_TIMEOUT`]. After a failed write, an outcome is retained until the file works again; an intent is not,
     /// because its call is refused.
-    pub(crate) async fn record(&self, entry: Entry, limit: Duration) -> Result<(), Failure> {
-        let Some(OpenQueue(queue)) = self.0.as_deref() else {
-            return Ok(());
-        };
-        let (job, pending) = Job::new(entry);
-        let Some(first) = queue.push(job) else {
-            return Err(unavailable(
-                "the writer does not keep up; this is not recorded",
-            ));
-        };
-        if first {
-            // Wakes the writer once for all records that tasks of this runtime add in this turn of the scheduler,
-            // even if this future is dropped.
-            let wake = OnDrop(|| queue.wake());
-            yield_now().await;
-            drop(wake);
+    pub(crate) fn record(
+        &self,
+        record: Record,
+        limit: Duration,
+    ) -> impl Future<Output = Result<(), Failure>> + Send + use<> {
+        let queue = self.0.as_ref().map(|open| Arc::clone(&open.0));
+        let (job, pending) = Job::new(record);
+        let pushed = queue.as_ref().map(|queue| queue.push(job));
+        let is_first = pushed == Some(Some(true));
+        let wake = queue.filter(|_| is_first);
+        // The writer is woken even if the future is dropped.
+        let wake = wake.map(|queue| OnDrop(move || queue.wake()));
+        async move {
+            match pushed {
+                None => return Ok(()),
+                Some(None) => {
+                    let context = "the writer does not keep up; this is not recorded";
+                    return Err(unavailable(context));
+                }
+                Some(Some(_)) => {}
+            }
+            if wake.is_some() {
+                // The writer is woken once for all records that tasks of this runtime add in this turn of the
+                // scheduler.
+                yield_now().await;
+                drop(wake);
+            }
+            let result = pending.wait(limit.min(WRITE_TIMEOUT)).await;
+            let result = result.unwrap_or_else(|| Err("the sink takes too long".to_owned()));
+            result.map_err(|error| unavailable(&error))
         }
-        let result = pending.wait(limit.min(WRITE_TIMEOUT)).await;
-        let result = result.unwrap_or_else(|| Err("the sink takes too long".to_owned()));
-        result.map_err(|error| unavailable(&error))
     }
 }
 

@@ -13,7 +13,7 @@ use tokio::{
 
 use super::{
     chain::Head,
-    record::{Entry, Event},
+    record::{Event, Record},
 };
 
 /// Time limit of a write. A write that takes longer counts as failed.
@@ -24,8 +24,7 @@ const CAPACITY: usize = 16_384;
 
 /// A queued record, with the channels that notify its caller.
 pub(super) struct Job {
-    /// The entry. It is boxed, so that the writer moves only a pointer when it retains the entry as an open intent.
-    pub(super) entry: Box<Entry>,
+    pub(super) record: Record,
     pub(super) queued_at: Instant,
     result: oneshot::Sender<Result<(), String>>,
     waiter: Waiter,
@@ -54,11 +53,11 @@ impl PendingResult {
 }
 
 impl Job {
-    pub(super) fn new(entry: Entry) -> (Self, PendingResult) {
+    pub(super) fn new(record: Record) -> (Self, PendingResult) {
         let (sender, result) = oneshot::channel();
         let (wake, woken) = oneshot::channel();
         let job = Self {
-            entry: Box::new(entry),
+            record,
             queued_at: Instant::now(),
             result: sender,
             waiter: Waiter {
@@ -74,11 +73,11 @@ impl Job {
         self.result.is_closed()
     }
 
-    /// Sets the result. Returns the entry, whether the caller was still waiting, and the waiter, which must be passed
+    /// Sets the result. Returns the record, whether the caller was still waiting, and the waiter, which must be passed
     /// to [`wake`].
-    pub(super) fn resolve(self, result: Result<(), String>) -> (Box<Entry>, bool, Waiter) {
+    pub(super) fn resolve(self, result: Result<(), String>) -> (Record, bool, Waiter) {
         let waiting = self.result.send(result).is_ok();
-        (self.entry, waiting, self.waiter)
+        (self.record, waiting, self.waiter)
     }
 }
 
@@ -171,8 +170,8 @@ impl Queue {
     pub(super) fn push(&self, job: Job) -> Option<bool> {
         let mut state = crate::lock(&self.state);
         let State { next, status, .. } = &mut *state;
-        let is_outcome = job.entry.event == Event::Outcome;
-        if next.records() >= CAPACITY && !job.entry.ends_intent {
+        let is_outcome = job.record.event == Event::Outcome;
+        if next.records() >= CAPACITY && !job.record.ends_intent {
             status.lost += u64::from(is_outcome);
             return None;
         }
@@ -182,7 +181,7 @@ impl Queue {
         if first {
             next.runtimes.push(runtime);
         }
-        match job.entry.event {
+        match job.record.event {
             Event::Intent => next.intents.push(job),
             Event::Outcome => next.outcomes.push(job),
         }
@@ -246,14 +245,15 @@ impl Queue {
 mod tests {
     use std::time::Duration;
 
-    use super::{CAPACITY, Entry, Event, Job, Queue};
+    use super::{CAPACITY, Event, Job, Queue, Record};
+    use crate::audit::record::Entry;
 
     fn outcome(ends_intent: bool) -> Job {
-        let (job, _pending) = Job::new(Entry {
+        let (job, _pending) = Job::new(Record::new(&Entry {
             event: Event::Outcome,
             ends_intent,
             ..Entry::default()
-        });
+        }));
         job
     }
 

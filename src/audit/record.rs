@@ -1,21 +1,25 @@
-//! The records of the audit log: as calls submit them, and as the writer serializes them. docs/audit.md describes the
-//! format.
+//! The records of the audit log. docs/audit.md describes the format.
 
-use serde::Serialize;
 use serde_json::{Map, Value};
 use time::OffsetDateTime;
 
-use crate::proto::ErrorReason;
+use crate::{
+    error::status::{MAX_TEXT_BYTES, truncate},
+    json::Members,
+    proto::ErrorReason,
+    timestamp::with_milliseconds,
+};
 
 /// Version of the format.
 pub(super) const VERSION: u64 = 1;
 /// First bytes of every record. A line that starts with other bytes was written by another program.
 pub(super) const PREFIX: &[u8] = b"{\"v\":";
+/// Initial capacity of a record in bytes, which is enough for most records.
+const TYPICAL_BYTES: usize = 640;
 /// Outcome that recovery adds to an intent if the process ended before it recorded an outcome.
 pub(super) const UNKNOWN_AFTER_CRASH: &str = "unknown_after_crash";
 
-#[derive(Clone, Copy, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub enum Event {
     /// A deletion is about to be requested.
     #[default]
@@ -24,112 +28,161 @@ pub enum Event {
     Outcome,
 }
 
-/// The content of one record.
-#[derive(Clone, Default, Serialize)]
-pub struct Entry {
-    /// Time of the event. If `None`, the record has the time at which it is written.
-    #[serde(skip)]
-    pub at: Option<OffsetDateTime>,
-    /// Whether this is the outcome of a recorded intent. Such an outcome is never dropped.
-    #[serde(skip)]
-    pub ends_intent: bool,
+impl Event {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Intent => "intent",
+            Self::Outcome => "outcome",
+        }
+    }
+}
+
+/// The facts that a record contains. Texts are truncated to [`MAX_TEXT_BYTES`].
+#[derive(Clone, Copy, Default)]
+pub struct Entry<'a> {
     pub event: Event,
-    pub request_id: String,
+    /// Whether this is the outcome of a recorded intent. Such an outcome is never dropped.
+    pub ends_intent: bool,
+    pub request_id: &'a str,
     /// Verified identity of the caller.
-    pub caller: String,
+    pub caller: &'a str,
     /// How the caller was authenticated: `anonymous`, `certificate`, `token` or `none`.
     pub auth: &'static str,
-    /// Why the caller was not authenticated.
-    #[serde(skip_serializing_if = "str::is_empty")]
+    /// Why the caller was not authenticated; empty if it was.
     pub cause: &'static str,
     /// Address of the peer of the connection.
-    pub peer: String,
+    pub peer: &'a str,
     pub rpc: &'static str,
     /// Alias of the target.
-    pub target: String,
+    pub target: &'a str,
     /// Name of the user, or its ID while the name is not known.
-    pub user: String,
+    pub user: &'a str,
     /// Identifiers in the request, and those that the upstream added, such as the object ID of a user.
-    #[serde(serialize_with = "as_map")]
-    pub identifiers: Vec<(&'static str, String)>,
+    pub identifiers: &'a [(&'static str, String)],
     /// Outcome, such as `deleted` or `not_sent`; empty in an intent.
     pub outcome: &'static str,
     /// Reason of a failure; empty if there is no failure.
     pub reason: &'static str,
-    /// `client-request-id` that was sent to Azure Batch.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub client_request_id: String,
-    /// `request-id` of Azure Batch's last response.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub upstream_request_id: String,
+    /// `client-request-id` that was sent to Azure Batch, or an empty string.
+    pub client_request_id: &'a str,
+    /// `request-id` of Azure Batch's last response, or an empty string.
+    pub upstream_request_id: &'a str,
     /// Number of DELETE requests that were started.
     pub attempts: u32,
     /// Whether the caller disconnected before it received the response.
     pub caller_gone: bool,
-    /// Number of refused calls that this record summarizes.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub count: Option<u64>,
-    /// Time of the first refusal that this record summarizes.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub since: String,
+    /// In a summary, the number of refused calls and the time of the first one.
+    pub summary: Option<(u64, OffsetDateTime)>,
 }
 
-fn as_map<S: serde::Serializer>(
-    pairs: &[(&'static str, String)],
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    serializer.collect_map(pairs.iter().map(|(key, value)| (key, value)))
+/// A record, except for the keys that depend on its position in the chain.
+#[derive(Clone)]
+pub struct Record {
+    /// Time of the event. If `None`, the record has the time at which it is written.
+    pub(super) at: Option<OffsetDateTime>,
+    pub(super) event: Event,
+    pub(super) ends_intent: bool,
+    pub(super) request_id: String,
+    pub(super) outcome: &'static str,
+    pub(super) members: Members,
 }
 
-/// An entry that the writer retains: an open intent, or an outcome that could not be written yet.
-#[derive(Clone, Serialize)]
-#[serde(untagged)]
-pub(super) enum Retained {
-    Entry(Box<Entry>),
-    /// The fields of a record that an earlier process wrote.
-    Recovered(Map<String, Value>),
-}
-
-impl Retained {
-    pub(super) fn request_id(&self) -> &str {
-        match self {
-            Self::Entry(entry) => &entry.request_id,
-            Self::Recovered(fields) => text(fields, "request_id"),
+impl Record {
+    /// Creates the record of an event that happens now.
+    pub fn new(entry: &Entry<'_>) -> Self {
+        let short = |text| truncate(text, MAX_TEXT_BYTES);
+        let mut identifiers = Members::default();
+        for (key, value) in entry.identifiers {
+            identifiers.string(key, short(value));
+        }
+        let mut members = Members::with_capacity(TYPICAL_BYTES);
+        members.plain("event", entry.event.name());
+        members.string("request_id", entry.request_id);
+        members.string("caller", short(entry.caller));
+        members.plain("auth", entry.auth);
+        if !entry.cause.is_empty() {
+            members.plain("cause", entry.cause);
+        }
+        members.string("peer", entry.peer);
+        members.plain("rpc", entry.rpc);
+        members.string("target", short(entry.target));
+        members.string("user", short(entry.user));
+        members.object("identifiers", &identifiers);
+        members.plain("outcome", entry.outcome);
+        members.plain("reason", entry.reason);
+        for (key, id) in [
+            ("client_request_id", entry.client_request_id),
+            ("upstream_request_id", entry.upstream_request_id),
+        ] {
+            if !id.is_empty() {
+                members.string(key, short(id));
+            }
+        }
+        members.value("attempts", entry.attempts);
+        members.value("caller_gone", entry.caller_gone);
+        if let Some((count, since)) = entry.summary {
+            members.value("count", count);
+            members.plain("since", &with_milliseconds(since));
+        }
+        Self {
+            at: Some(OffsetDateTime::now_utc()),
+            event: entry.event,
+            ends_intent: entry.ends_intent,
+            request_id: entry.request_id.to_owned(),
+            outcome: entry.outcome,
+            members,
         }
     }
 
-    /// Returns the time of the event, or `None` if it is not known.
-    pub(super) const fn at(&self) -> Option<OffsetDateTime> {
-        match self {
-            Self::Entry(entry) => entry.at,
-            Self::Recovered(_) => None,
+    /// Creates a record from these members.
+    fn from_members(event: Event, outcome: &'static str, members: Map<String, Value>) -> Self {
+        Self {
+            at: None,
+            event,
+            ends_intent: event == Event::Outcome,
+            request_id: text(&members, "request_id").to_owned(),
+            outcome,
+            members: members.into(),
         }
     }
-}
 
-/// Returns the fields of the outcome that is recorded for an intent whose process ended without recording one.
-pub(super) fn unknown_after_crash(intent: &Map<String, Value>) -> Map<String, Value> {
-    let mut outcome = intent.clone();
-    outcome.retain(|key, _| !matches!(key.as_str(), "attempts" | "caller_gone"));
-    let reason = ErrorReason::OutcomeUnknown.as_str_name();
-    for (key, value) in [
-        ("event", "outcome"),
-        ("outcome", UNKNOWN_AFTER_CRASH),
-        ("reason", reason),
-    ] {
-        outcome.insert(key.to_owned(), value.into());
+    /// Creates the intent that an earlier process wrote with these members.
+    pub(super) fn recovered_intent(members: Map<String, Value>) -> Self {
+        Self::from_members(Event::Intent, "", members)
     }
-    outcome
+
+    /// Creates the outcome of an intent that an earlier process wrote with these members, and that has no outcome.
+    pub(super) fn unknown_after_crash(mut intent: Map<String, Value>) -> Self {
+        intent.retain(|key, _| !matches!(key.as_str(), "attempts" | "caller_gone"));
+        Self::outcome_of(intent, UNKNOWN_AFTER_CRASH, ErrorReason::OutcomeUnknown)
+    }
+
+    /// Creates the outcome of this intent, whose call timed out while it was written.
+    pub(super) fn not_sent(&self) -> Self {
+        let object = format!("{{{}}}", self.members.as_str());
+        let intent = serde_json::from_str(&object).unwrap_or_default();
+        Self {
+            at: Some(OffsetDateTime::now_utc()),
+            ..Self::outcome_of(intent, "not_sent", ErrorReason::AuditUnavailable)
+        }
+    }
+
+    fn outcome_of(
+        mut intent: Map<String, Value>,
+        outcome: &'static str,
+        reason: ErrorReason,
+    ) -> Self {
+        for (key, value) in [
+            ("event", "outcome"),
+            ("outcome", outcome),
+            ("reason", reason.as_str_name()),
+        ] {
+            intent.insert(key.to_owned(), value.into());
+        }
+        Self::from_members(Event::Outcome, outcome, intent)
+    }
 }
 
 pub(super) fn text<'a>(fields: &'a Map<String, Value>, key: &str) -> &'a str {
     fields.get(key).and_then(Value::as_str).unwrap_or_default()
-}
-
-/// Returns a UTC time as RFC 3339 text with milliseconds.
-pub fn timestamp(at: OffsetDateTime) -> String {
-    let (year, month, day) = at.to_calendar_date();
-    let (hour, minute, second, millisecond) = at.to_hms_milli();
-    let month = u8::from(month);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millisecond:03}Z")
 }

@@ -7,17 +7,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use time::OffsetDateTime;
 use tokio::sync::oneshot;
 
 use super::{
     chain::{Head, Lines},
     queue::{Batch, Job, Queue, Waiter, wake},
-    record::{Entry, Event, Retained, unknown_after_crash},
+    record::{Event, Record},
     recovery::RecoveredState,
     sink::{Opened, Sink},
 };
-use crate::{config, metrics::Metrics, proto::ErrorReason};
+use crate::{config, metrics::Metrics};
 
 /// Interval of retries, and of checks for a renamed file. Also the maximum time until an outcome is synced.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
@@ -37,11 +36,11 @@ pub(super) struct Writer {
     sink: Sink,
     head: Head,
     /// Outcomes that could not be written yet, oldest first.
-    unwritten: Vec<Retained>,
+    unwritten: Vec<Record>,
     /// Recorded intents that have no recorded outcome, by request ID.
-    open: BTreeMap<String, Retained>,
+    open_intents: BTreeMap<String, Record>,
     /// Whether the next write must repeat the open intents, because the file is new.
-    carry: bool,
+    carries_open_intents: bool,
     condition: Condition,
     /// Number of intents that are expected before the next sync. [`Self::gather`] waits briefly for them.
     expected_intents: usize,
@@ -57,9 +56,9 @@ pub(super) struct Writer {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Condition {
     /// No attempt was made yet.
-    Untried,
+    Unknown,
     /// The sink is open, and the last write succeeded.
-    Works,
+    Writable,
     /// The sink could not be opened, written or synced.
     Failed,
 }
@@ -70,9 +69,9 @@ impl Writer {
             sink: Sink::new(config.sink.clone(), config.sync),
             head: Head::default(),
             unwritten: Vec::new(),
-            open: BTreeMap::new(),
-            carry: false,
-            condition: Condition::Untried,
+            open_intents: BTreeMap::new(),
+            carries_open_intents: false,
+            condition: Condition::Unknown,
             expected_intents: 0,
             flushes: Vec::new(),
             logged_head: (Head::default(), Instant::now()),
@@ -94,7 +93,7 @@ impl Writer {
     /// Returns the maximum time to wait for records. It is short enough that written outcomes are synced within
     /// [`RETRY_INTERVAL`].
     fn idle_time(&self) -> Duration {
-        if self.condition == Condition::Works {
+        if self.condition == Condition::Writable {
             RETRY_INTERVAL.saturating_sub(self.sink.unsynced())
         } else {
             RETRY_INTERVAL
@@ -117,7 +116,7 @@ impl Writer {
             self.commit(Vec::new());
             self.write_all(Vec::new());
         }
-        if self.unwritten.is_empty() && self.condition == Condition::Works {
+        if self.unwritten.is_empty() && self.condition == Condition::Writable {
             for done in self.flushes.drain(..) {
                 // The caller may have stopped waiting.
                 let _ = done.send(());
@@ -154,11 +153,11 @@ impl Writer {
     /// Writes these records, if there are any, and then the retained outcomes.
     fn write_all(&mut self, mut jobs: Vec<Job>) {
         // An abandoned intent must not be recorded, because its call has already failed.
-        jobs.retain(|job| job.entry.event == Event::Outcome || !job.is_abandoned());
+        jobs.retain(|job| job.record.event == Event::Outcome || !job.is_abandoned());
         if !jobs.is_empty() {
             self.commit(jobs);
         }
-        while !self.unwritten.is_empty() && self.condition == Condition::Works {
+        while !self.unwritten.is_empty() && self.condition == Condition::Writable {
             self.commit(Vec::new());
         }
     }
@@ -175,7 +174,7 @@ impl Writer {
     /// Opens the sink, writes these records and some of the retained outcomes, and resolves the jobs. Without
     /// anything to write, syncs or probes the sink.
     fn commit(&mut self, jobs: Vec<Job>) {
-        let outcomes = jobs.iter().filter(|job| job.entry.event == Event::Outcome);
+        let outcomes = jobs.iter().filter(|job| job.record.event == Event::Outcome);
         let pending = self.unwritten.len() + outcomes.count();
         let oldest = jobs.first().map(|job| job.queued_at);
         self.queue.update(|status| {
@@ -184,17 +183,17 @@ impl Writer {
         });
         let written = self.open_sink().and_then(|()| self.write(&jobs));
         let condition = match &written {
-            Ok(()) => Condition::Works,
+            Ok(()) => Condition::Writable,
             Err(_) => Condition::Failed,
         };
         let before = std::mem::replace(&mut self.condition, condition);
-        if condition == Condition::Works && before != Condition::Works {
+        if condition == Condition::Writable && before != Condition::Writable {
             let (file, head) = (self.sink.name(), self.head.to_string());
             tracing::info!(file, head, "audit log opened");
         }
         let waiters = jobs.into_iter().map(|job| match &written {
-            Ok(()) => self.acknowledge(job),
-            Err(error) => self.refuse(job, error),
+            Ok(()) => self.handle_written(job),
+            Err(error) => self.handle_failed_write(job, error),
         });
         let waiters = waiters.collect();
         // The status is updated before the callers are woken, so that they see the new status.
@@ -220,9 +219,9 @@ impl Writer {
             Ok(Opened::First(recovered)) => self.resume(recovered),
             Ok(Opened::New) => {
                 let (file, head) = (self.sink.name(), self.head.to_string());
-                let open = self.open.len();
+                let open = self.open_intents.len();
                 tracing::info!(file, head, open, "audit log reopened");
-                self.carry = true;
+                self.carries_open_intents = true;
             }
             Err(error) => {
                 let file = self.sink.name();
@@ -236,42 +235,43 @@ impl Writer {
     /// Continues the chain of an earlier process, and adds the outcome `unknown_after_crash` to its open intents.
     fn resume(&mut self, recovered: RecoveredState) {
         recovered.log(&self.sink.name());
-        self.carry = recovered.predecessor.is_some();
+        self.carries_open_intents = recovered.predecessor.is_some();
         self.head = recovered.head.unwrap_or_default();
         for (id, intent) in recovered.open {
-            let outcome = unknown_after_crash(&intent);
-            self.unwritten.push(Retained::Recovered(outcome));
-            self.open.insert(id, Retained::Recovered(intent));
+            let outcome = Record::unknown_after_crash(intent.clone());
+            self.unwritten.push(outcome);
+            self.open_intents
+                .insert(id, Record::recovered_intent(intent));
         }
     }
 
     fn write(&mut self, jobs: &[Job]) -> io::Result<()> {
         let mut lines = Lines::after(&self.head);
-        if self.carry {
-            for intent in self.open.values() {
-                lines.push(intent, None, true)?;
+        if self.carries_open_intents {
+            for intent in self.open_intents.values() {
+                lines.push(intent, true);
             }
         }
         let max_retained = match self.condition {
-            Condition::Works => MAX_UNWRITTEN_BATCH,
+            Condition::Writable => MAX_UNWRITTEN_BATCH,
             _ => UNWRITTEN_BATCH_AFTER_FAILURE,
         };
         let retained = self.unwritten.len().min(max_retained);
         for outcome in &self.unwritten[..retained] {
-            lines.push(outcome, outcome.at(), false)?;
+            lines.push(outcome, false);
         }
         for job in jobs {
-            lines.push(&job.entry, job.entry.at, false)?;
+            lines.push(&job.record, false);
         }
         if lines.text.is_empty() {
-            return self.idle();
+            return self.sync_or_probe();
         }
         // After a failure, only a synced write shows that the file can be written again.
-        let sync = self.carry
+        let sync = self.carries_open_intents
             || !self.unwritten.is_empty()
-            || self.condition != Condition::Works
+            || self.condition != Condition::Writable
             || self.sink.unsynced() >= RETRY_INTERVAL
-            || jobs.iter().any(|job| job.entry.event == Event::Intent);
+            || jobs.iter().any(|job| job.record.event == Event::Intent);
         let start = Instant::now();
         let written = self.sink.write(&lines.text, sync);
         let took = start.elapsed().as_secs_f64();
@@ -282,20 +282,20 @@ impl Writer {
             return Err(error);
         }
         self.head = lines.head;
-        self.carry = false;
+        self.carries_open_intents = false;
         for outcome in self.unwritten.drain(..retained) {
-            self.open.remove(outcome.request_id());
+            self.open_intents.remove(&outcome.request_id);
         }
         Ok(())
     }
 
     /// Syncs earlier writes. Called when there is nothing to write. After a failure, also checks whether the sink
     /// works again, and returns an error if it does not.
-    fn idle(&mut self) -> io::Result<()> {
+    fn sync_or_probe(&mut self) -> io::Result<()> {
         let synced = self.sink.sync();
         let checked = synced.and_then(|()| match self.condition {
-            Condition::Untried => self.sink.check_space(),
-            Condition::Works => Ok(()),
+            Condition::Unknown => self.sink.check_space(),
+            Condition::Writable => Ok(()),
             Condition::Failed => self.sink.probe(),
         });
         // The probe runs every second; only its first failure is logged.
@@ -310,38 +310,31 @@ impl Writer {
 
     /// Resolves a job whose record is written. If the caller of an intent has timed out in the meantime, the writer
     /// itself adds the outcome `not_sent`.
-    fn acknowledge(&mut self, job: Job) -> Waiter {
-        let (entry, waiting, waiter) = job.resolve(Ok(()));
-        if entry.event == Event::Outcome {
-            self.open.remove(&entry.request_id);
+    fn handle_written(&mut self, job: Job) -> Waiter {
+        let (record, waiting, waiter) = job.resolve(Ok(()));
+        if record.event == Event::Outcome {
+            self.open_intents.remove(&record.request_id);
             return waiter;
         }
         if !waiting {
-            self.unwritten.push(Retained::Entry(Box::new(Entry {
-                at: Some(OffsetDateTime::now_utc()),
-                event: Event::Outcome,
-                outcome: "not_sent",
-                reason: ErrorReason::AuditUnavailable.as_str_name(),
-                ..(*entry).clone()
-            })));
+            self.unwritten.push(record.not_sent());
         }
-        let request_id = entry.request_id.clone();
-        self.open.insert(request_id, Retained::Entry(entry));
+        self.open_intents.insert(record.request_id.clone(), record);
         waiter
     }
 
     /// Resolves a job whose write failed. Retains the record of an outcome; above the limit, it is lost and counted.
-    fn refuse(&mut self, job: Job, error: &io::Error) -> Waiter {
-        let (entry, _, waiter) = job.resolve(Err(error.to_string()));
-        if entry.event == Event::Intent {
+    fn handle_failed_write(&mut self, job: Job, error: &io::Error) -> Waiter {
+        let (record, _, waiter) = job.resolve(Err(error.to_string()));
+        if record.event == Event::Intent {
             return waiter;
         }
-        if entry.ends_intent || self.unwritten.len() < MAX_UNWRITTEN {
-            self.unwritten.push(Retained::Entry(entry));
+        if record.ends_intent || self.unwritten.len() < MAX_UNWRITTEN {
+            self.unwritten.push(record);
             return waiter;
         }
         self.queue.update(|status| status.lost += 1);
-        let (request_id, outcome) = (&entry.request_id, entry.outcome);
+        let (request_id, outcome) = (record.request_id, record.outcome);
         tracing::error!(request_id, outcome, "audit outcome lost");
         waiter
     }
@@ -351,16 +344,17 @@ impl Writer {
 mod tests {
     use std::{env, fs, process, sync::Arc, time::Duration};
 
-    use super::{
-        Batch, Entry, Event, Job, MAX_UNWRITTEN_BATCH, Queue, RETRY_INTERVAL, Retained, Writer,
+    use super::{Batch, Event, Job, MAX_UNWRITTEN_BATCH, Queue, RETRY_INTERVAL, Record, Writer};
+    use crate::{
+        audit::record::Entry,
+        config::{Audit, AuditSink},
     };
-    use crate::config::{Audit, AuditSink};
 
-    fn outcome() -> Entry {
-        Entry {
+    fn outcome() -> Record {
+        Record::new(&Entry {
             event: Event::Outcome,
             ..Entry::default()
-        }
+        })
     }
 
     #[tokio::test]
@@ -380,8 +374,7 @@ mod tests {
         };
         // One outcome more than a single write contains.
         let unwritten = MAX_UNWRITTEN_BATCH + 1;
-        let retained = || Retained::Entry(Box::new(outcome()));
-        writer.unwritten.resize_with(unwritten, retained);
+        writer.unwritten.resize_with(unwritten, outcome);
         queue.update(|status| status.pending = unwritten);
         write_outcome(&mut writer);
         let status = queue.status();

@@ -20,7 +20,9 @@ use super::{
     eviction::EvictionQueue,
     tls::Tls,
 };
-use crate::{access::certificate::PeerCertificate, config::Config, runtimes::Runtimes};
+use crate::{
+    access::certificate::PeerCertificate, config::Config, runtimes::Runtimes, trace::Endpoints,
+};
 
 /// Time limit from accepting a connection until its client has started HTTP/2, including the TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -37,8 +39,7 @@ pub const ERROR_PAUSE: Duration = Duration::from_millis(100);
 /// The peer of a connection. The server adds it to the extensions of each request of that connection.
 #[derive(Clone)]
 pub struct Peer {
-    pub address: SocketAddr,
-    pub local: Option<SocketAddr>,
+    pub endpoints: Endpoints,
     /// The verified client certificate, if the client has presented one.
     pub certificate: Option<Arc<PeerCertificate>>,
 }
@@ -139,8 +140,7 @@ impl Acceptor {
         Some(Connection {
             io: ConnectionIo::new(io, preface, self.max_header_list),
             peer: Peer {
-                address,
-                local,
+                endpoints: Endpoints::new(address, local),
                 certificate,
             },
             permit: permit.ok()?,

@@ -25,7 +25,7 @@ use super::{
     message::{self, PendingMessages, Rejection},
     metadata,
     reflection::use_current_version,
-    response_body::{ResponseBody, with_request_id},
+    response_body::{GRPC_STATUS, ResponseBody, with_request_id},
     tls::Tls,
 };
 use crate::{
@@ -42,7 +42,6 @@ use crate::{
         refusal::{self, refuse},
         rpcs, transport_errors,
     },
-    trace::Endpoints,
 };
 
 /// Time limit for receiving the request message, which clients send right after the headers.
@@ -116,10 +115,7 @@ impl CallHandler {
             return with_request_id(refusal, None, None);
         }
         let peer = request.extensions().get::<Peer>();
-        let endpoints = Endpoints {
-            client: peer.map(|peer| peer.address),
-            server: peer.and_then(|peer| peer.local),
-        };
+        let endpoints = peer.map(|peer| peer.endpoints.clone());
         let path = request.uri().path();
         let rpc = rpcs::rpc(path);
         let kind = MethodKind::of(path, rpc.is_some());
@@ -263,7 +259,7 @@ impl CallHandler {
         request: Request<Body>,
         call: &CallContext,
     ) -> Result<Request<Body>, Rejection> {
-        let encoding = request.headers().get("grpc-encoding");
+        let encoding = request.headers().get(metadata::GRPC_ENCODING);
         let is_gzip = encoding.is_some_and(|encoding| encoding == "gzip");
         if !is_gzip && encoding.is_some_and(|encoding| encoding != "identity") {
             // tonic refuses other encodings before it reads the message.
@@ -284,7 +280,7 @@ impl CallHandler {
 
 /// Returns the gRPC status code of a response without a body, which has the code in its headers.
 fn code(headers: &HeaderMap) -> Option<Code> {
-    Some(Code::from_bytes(headers.get("grpc-status")?.as_bytes()))
+    Some(Code::from_bytes(headers.get(GRPC_STATUS)?.as_bytes()))
 }
 
 /// Returns the response of a handler that panicked. The pipeline handles panics of the calls that it has admitted.

@@ -107,7 +107,7 @@ where
                 permit,
                 wrong_protocol,
             } = connection;
-            let (log, address) = (Arc::clone(&this.log), peer.address);
+            let (log, address) = (Arc::clone(&this.log), peer.endpoints.client);
             let report = move |error: &str| log.refused(address, error);
             let serving = this.serve(io, peer, wrong_protocol);
             ON_REFUSAL.scope(Box::new(report), serving).await;
@@ -120,7 +120,7 @@ where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let calls = Arc::new(InFlightCalls::new(Arc::clone(&self.calls)));
-        let (in_flight, address) = (Arc::clone(&calls), peer.address);
+        let (in_flight, address) = (Arc::clone(&calls), peer.endpoints.client);
         let max_calls = self.limits.max_concurrent_calls as usize * STREAMS_PER_CALL;
         let max_metadata = self.limits.max_metadata_bytes;
         let service = TowerToHyperService::new(self.service.clone());
@@ -189,7 +189,7 @@ mod tests {
     use tower::service_fn;
 
     use super::{Connections, Ending, GRACE, KEEPALIVE, KEEPALIVE_TIMEOUT, MIN_AGE, Peer};
-    use crate::{config::Limits, server::in_flight::STALL_TIMEOUT};
+    use crate::{config::Limits, server::in_flight::STALL_TIMEOUT, trace::Endpoints};
 
     const IDLE: Duration = Duration::from_mins(5);
     const AGE: Duration = Duration::from_mins(30);
@@ -228,8 +228,7 @@ mod tests {
         };
         let connections = Connections::new(service, &limits, Arc::default(), Ending::default());
         let peer = Peer {
-            address: SocketAddr::from(([127, 0, 0, 1], 1)),
-            local: None,
+            endpoints: Endpoints::new(SocketAddr::from(([127, 0, 0, 1], 1)), None),
             certificate: None,
         };
         connections.serve(stream, peer, None).await;

@@ -50,7 +50,7 @@ fn log_refused_certificate(shared: &Shared, call: &CallContext, cause: &'static 
     {
         tracing::info!(
             request_id = call.request_id,
-            peer = call.peer.map(display),
+            peer = call.peer(),
             cause,
             error = why,
             "{CERTIFICATE_REFUSED}"

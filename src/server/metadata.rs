@@ -7,7 +7,11 @@ use http::{
     header::{AUTHORIZATION, CONTENT_TYPE},
 };
 
-use crate::{error::Violation, service::refusal::ENCODING};
+use crate::{
+    error::Violation,
+    service::{call_context::GRPC_TIMEOUT, refusal::ENCODING},
+    trace::TRACEPARENT,
+};
 
 /// Largest header list that HTTP/2 reads, in bytes as [`size`] counts them. A connection buffers this much for a header
 /// list that has not ended, and up to twice as much with the overhead of many small fields.
@@ -15,7 +19,13 @@ pub const MAX_READ: u32 = 256 * 1_024;
 /// Number of bytes counted for each field in addition to its name and value (RFC 9113, section 6.5.2).
 const FIELD_OVERHEAD: usize = 32;
 /// Headers that must occur at most once. `grpc-timeout` is checked with the deadline.
-const SINGULAR: [&str; 3] = ["authorization", "content-type", ENCODING];
+const SINGULAR: [(HeaderName, &str); 3] = [
+    (AUTHORIZATION, "authorization"),
+    (CONTENT_TYPE, "content-type"),
+    (GRPC_ENCODING, ENCODING),
+];
+/// Header with the encoding of the messages.
+pub const GRPC_ENCODING: HeaderName = HeaderName::from_static(ENCODING);
 
 /// Marks a request whose metadata is larger than the server accepts.
 #[derive(Clone, Copy)]
@@ -40,8 +50,8 @@ pub fn violation<B>(request: &Request<B>) -> Option<Violation> {
         });
     }
     let headers = request.headers();
-    let repeated = |name: &&str| headers.get_all(*name).iter().nth(1).is_some();
-    let field = SINGULAR.into_iter().find(repeated)?;
+    let mut names = SINGULAR.into_iter();
+    let (_, field) = names.find(|(name, _)| headers.get_all(name).iter().nth(1).is_some())?;
     Some(Violation {
         field,
         description: "must occur at most once",
@@ -52,12 +62,7 @@ pub fn violation<B>(request: &Request<B>) -> Option<Violation> {
 /// trace. Keeps at most two values of each header: a second value makes some headers invalid, and further values make
 /// no difference.
 fn headers_for_refusal(headers: &HeaderMap) -> HeaderMap {
-    let names = [
-        CONTENT_TYPE,
-        AUTHORIZATION,
-        HeaderName::from_static("grpc-timeout"),
-        HeaderName::from_static("traceparent"),
-    ];
+    let names = [CONTENT_TYPE, AUTHORIZATION, GRPC_TIMEOUT, TRACEPARENT];
     let mut kept = HeaderMap::new();
     for name in names {
         for value in headers.get_all(&name).iter().take(2) {

@@ -8,6 +8,8 @@ use http_body_util::{BodyExt as _, combinators::MapFrame};
 use tokio::sync::OwnedSemaphorePermit;
 use tonic::body::Body;
 
+/// Header or trailer with the status code of a call.
+pub(super) const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The body of a response with the ID of its call.
@@ -25,7 +27,7 @@ pub(super) fn with_request_id(
         }
     };
     // A response without a body has its trailers in its headers.
-    if response.headers().contains_key("grpc-status") {
+    if response.headers().contains_key(GRPC_STATUS) {
         insert(response.headers_mut());
     }
     response.map(|body| {

@@ -2,7 +2,7 @@
 //! the metrics and the trace.
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::IpAddr,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderMap, Request};
+use http::{HeaderMap, HeaderName, Request};
 use opentelemetry::{Context, KeyValue};
 use tokio::time::Instant;
 use tonic::{Code, Extensions};
@@ -19,12 +19,14 @@ use uuid::Builder;
 use super::Shared;
 use crate::{
     access::{authentication_error::AuthenticationError, refusals::Kind},
-    error::{Violation, resource::ResourceNames},
+    error::{Violation, resource::ResourceNames, status::CallFacts},
     identity::Identity,
     trace::{self, Endpoints},
     upstream::deadline::Deadline,
 };
 
+/// Header with the time limit of a call.
+pub(crate) const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 /// Time limit of a call without a deadline.
 const DEFAULT_DURATION: Duration = Duration::from_secs(30);
 pub const MAX_CALL_DURATION: Duration = Duration::from_mins(1);
@@ -49,15 +51,18 @@ pub struct CallContext {
     pub(super) path: String,
     /// The rpc; `None` for the methods of other services.
     pub(super) rpc: Option<RpcNames>,
-    /// Address of the client.
-    pub(crate) peer: Option<SocketAddr>,
+    /// The ends of the connection, if they are known.
+    endpoints: Option<Endpoints>,
     /// When the response is due; `None` if `grpc-timeout` is malformed.
     pub deadline: Option<Deadline>,
     pub(super) received: Instant,
-    caller: OnceLock<Result<Identity, AuthenticationError>>,
+    caller: OnceLock<Caller>,
     /// `None` if the call is not an rpc of `UserAdmin`.
     instrument: Option<Instrument>,
 }
+
+/// The authenticated identity and its text, or the reason why there is none.
+type Caller = Result<(Identity, Arc<str>), AuthenticationError>;
 
 /// Metrics and span of a call.
 struct Instrument {
@@ -75,7 +80,7 @@ impl Default for CallContext {
 impl CallContext {
     /// Creates the context of a call that arrives now. `timeout` is the value of its `grpc-timeout`. The caller is
     /// not authenticated yet.
-    pub fn new(timeout: Option<&[u8]>, peer: Option<SocketAddr>) -> Self {
+    pub fn new(timeout: Option<&[u8]>, endpoints: Option<Endpoints>) -> Self {
         let received = Instant::now();
         let time = match timeout {
             None => Some(DEFAULT_DURATION),
@@ -85,7 +90,7 @@ impl CallContext {
             request_id: new_id(),
             path: String::new(),
             rpc: None,
-            peer,
+            endpoints,
             deadline: time.map(|time| Deadline::at(received + time.saturating_sub(MARGIN))),
             received,
             caller: OnceLock::new(),
@@ -97,20 +102,20 @@ impl CallContext {
     pub(crate) fn of_request<B>(
         request: &Request<B>,
         rpc: Option<RpcNames>,
-        endpoints: Endpoints,
+        endpoints: Option<Endpoints>,
         shared: &Arc<Shared>,
     ) -> Self {
         let path = request.uri().path();
         let instrument = rpc.map(|(rpc, _)| {
             shared.metrics.calls.record_start(rpc);
-            let method = path.trim_start_matches('/').to_owned();
+            let method = path.trim_start_matches('/');
             Instrument {
                 shared: Arc::clone(shared),
-                span: trace::call(request.headers(), method, endpoints),
+                span: trace::call(request.headers(), method, endpoints.as_ref()),
                 ended: AtomicBool::new(false),
             }
         });
-        let mut call = Self::new(timeout(request.headers()), endpoints.client);
+        let mut call = Self::new(timeout(request.headers()), endpoints);
         path.clone_into(&mut call.path);
         call.rpc = rpc;
         call.instrument = instrument;
@@ -125,6 +130,10 @@ impl CallContext {
 
     /// Sets the authenticated identity, or the reason why there is none.
     pub(crate) fn set_caller(&self, caller: Result<Identity, AuthenticationError>) {
+        let caller = caller.map(|identity| {
+            let text = identity.to_string();
+            (identity, text.into())
+        });
         // This cannot fail, because a caller is authenticated only once.
         let _ = self.caller.set(caller);
     }
@@ -132,7 +141,8 @@ impl CallContext {
     /// Returns the authenticated identity, or the reason why there is none.
     pub(crate) fn caller(&self) -> Result<&Identity, AuthenticationError> {
         match self.caller.get() {
-            Some(caller) => caller.as_ref().map_err(|error| *error),
+            Some(Ok((identity, _))) => Ok(identity),
+            Some(Err(error)) => Err(*error),
             None => Err(AuthenticationError::NoCredentials),
         }
     }
@@ -143,14 +153,32 @@ impl CallContext {
     }
 
     /// Returns the identity as text, which is empty if there is none.
-    pub(super) fn caller_name(&self) -> String {
-        let caller = self.caller();
-        caller.map_or_else(|_| String::new(), ToString::to_string)
+    pub(super) fn caller_name(&self) -> &str {
+        match self.caller.get() {
+            Some(Ok((_, text))) => text,
+            _ => "",
+        }
+    }
+
+    /// Returns the facts that are known before the message is read.
+    pub(super) fn facts(&self) -> CallFacts {
+        CallFacts {
+            names: self.rpc.map(|(_, names)| names),
+            caller: self.caller_name().to_owned(),
+            ..CallFacts::of_request(self.request_id.clone())
+        }
     }
 
     /// Returns the IP address of the client, or `None` if it is not known.
     pub(crate) fn peer_address(&self) -> Option<IpAddr> {
-        self.peer.map(|peer| peer.ip())
+        let endpoints = self.endpoints.as_ref();
+        endpoints.map(|endpoints| endpoints.client.ip())
+    }
+
+    /// Returns the address and the port of the client as text, or `None` if they are not known.
+    pub(crate) fn peer(&self) -> Option<&str> {
+        let endpoints = self.endpoints.as_ref();
+        endpoints.map(|endpoints| &*endpoints.client_text)
     }
 
     /// Returns the time until the deadline, or zero if `grpc-timeout` is malformed.
@@ -215,7 +243,7 @@ impl CallContext {
                 request_id = self.request_id,
                 trace_id = self.trace_id(),
                 rpc = self.rpc.map(|(rpc, _)| rpc),
-                peer = self.peer.map(display),
+                peer = self.peer(),
                 code = ?Code::Cancelled,
                 reason = "",
                 outcome = "not_sent",
@@ -245,7 +273,7 @@ pub(super) fn new_id() -> String {
 
 /// Returns the value of `grpc-timeout`, or an empty one, which is malformed, if it occurs more than once.
 fn timeout(headers: &HeaderMap) -> Option<&[u8]> {
-    let mut values = headers.get_all("grpc-timeout").iter();
+    let mut values = headers.get_all(GRPC_TIMEOUT).iter();
     let value = values.next()?.as_bytes();
     Some(values.next().map_or(value, |_| b""))
 }

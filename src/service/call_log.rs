@@ -2,13 +2,13 @@
 
 use std::future::Future;
 
+use futures_util::FutureExt as _;
 use opentelemetry::KeyValue;
-use time::OffsetDateTime;
 use tonic::{Code, Status};
 
 use super::{Shared, call_context::CallContext, operation::Operation};
 use crate::{
-    audit::{Entry, Event, WRITE_TIMEOUT},
+    audit::{Entry, Event, Record, WRITE_TIMEOUT},
     error::{
         Failure,
         status::{MAX_TEXT_BYTES, status, truncate},
@@ -17,40 +17,39 @@ use crate::{
     proto::{DeleteOutcome, ErrorReason},
 };
 
-/// Creates an audit record of a call of which only the context is known.
-pub(super) fn entry(
-    call: &CallContext,
+/// Returns the entry of an audit record that only contains the context of the call.
+pub(super) fn entry<'a>(
+    call: &'a CallContext,
     rpc: &'static str,
     event: Event,
     outcome: &'static str,
     reason: &'static str,
-) -> Entry {
+) -> Entry<'a> {
     Entry {
-        at: Some(OffsetDateTime::now_utc()),
         event,
         outcome,
         reason,
-        request_id: call.request_id.clone(),
-        caller: short(&call.caller_name()).to_owned(),
+        request_id: &call.request_id,
+        caller: call.caller_name(),
         auth: call.caller().map_or("none", Identity::kind),
         cause: call.unauthenticated_cause().unwrap_or_default(),
-        peer: call.peer.map_or_else(String::new, |peer| peer.to_string()),
+        peer: call.peer().unwrap_or_default(),
         rpc,
         ..Entry::default()
     }
 }
 
-/// Starts a task that writes the audit record of how a call ended. The returned future waits for the record, at most
-/// until the deadline of the call. The record is written even if the future is dropped.
+/// Records how a call ended. The record is queued at once, so it is written even if the returned future is dropped.
+/// The future waits for that, at most until the deadline of the call.
 pub(super) fn record(
     shared: &Shared,
     call: &CallContext,
-    entry: Entry,
+    entry: &Entry<'_>,
 ) -> impl Future<Output = ()> + Send + use<> {
-    let audit = shared.audit.clone();
-    let recorded = shared.tasks.spawn(async move {
-        let (request_id, outcome, reason) = (entry.request_id.clone(), entry.outcome, entry.reason);
-        if let Err(failure) = audit.record(entry, WRITE_TIMEOUT).await {
+    let recording = shared.audit.record(Record::new(entry), WRITE_TIMEOUT);
+    let (request_id, outcome, reason) = (call.request_id.clone(), entry.outcome, entry.reason);
+    let mut recorded = Box::pin(recording.map(move |result| {
+        if let Err(failure) = result {
             let error = short(&failure.context);
             tracing::error!(
                 request_id,
@@ -60,29 +59,35 @@ pub(super) fn record(
                 "audit outcome not recorded yet"
             );
         }
-    });
-    let deadline = call.deadline.clone();
+    }));
+    let (deadline, tasks) = (call.deadline.clone(), shared.tasks.clone());
     async move {
-        if let Some(deadline) = deadline {
-            // After the deadline, the record is still written, but the response no longer waits for it.
-            let _ = deadline.bound(recorded).await;
+        let in_time = match deadline {
+            Some(deadline) => deadline.bound(&mut recorded).await.is_some(),
+            None => false,
+        };
+        // After the deadline, the response no longer waits for the record.
+        if !in_time {
+            tasks.spawn(recorded);
         }
     }
 }
 
 impl Operation {
-    /// Creates an audit record of the call.
-    pub(super) fn entry(&self, event: Event, outcome: &'static str, reason: &'static str) -> Entry {
-        let identifiers = self.facts.identifiers.iter();
+    /// Returns the entry of an audit record of the call.
+    pub(super) fn entry(
+        &self,
+        event: Event,
+        outcome: &'static str,
+        reason: &'static str,
+    ) -> Entry<'_> {
         Entry {
             ends_intent: event == Event::Outcome && self.has_intent,
-            target: short(&self.request.alias).to_owned(),
-            user: short(&self.request.fields.user).to_owned(),
-            identifiers: identifiers
-                .map(|(key, value)| (*key, short(value).to_owned()))
-                .collect(),
-            client_request_id: short(&self.client_request_id).to_owned(),
-            upstream_request_id: short(&self.upstream_request_id).to_owned(),
+            target: &self.request.alias,
+            user: &self.request.fields.user,
+            identifiers: &self.facts.identifiers,
+            client_request_id: &self.client_request_id,
+            upstream_request_id: &self.upstream_request_id,
             attempts: self.facts.attempts,
             caller_gone: self.caller_gone,
             ..entry(&self.call, self.request.rpc, event, outcome, reason)
@@ -96,7 +101,7 @@ impl Operation {
         reason: &'static str,
     ) -> impl Future<Output = ()> + Send + use<> {
         let entry = self.entry(Event::Outcome, outcome, reason);
-        record(&self.shared, &self.call, entry)
+        record(&self.shared, &self.call, &entry)
     }
 
     /// Logs the call as failed, and returns its status.
@@ -157,7 +162,7 @@ impl Operation {
             trace_id = self.call.trace_id(),
             rpc = self.request.rpc,
             caller = short(&self.facts.caller),
-            peer = self.call.peer.map(display),
+            peer = self.call.peer(),
             code = ?code,
             reason,
             outcome,

@@ -86,7 +86,7 @@ impl Shared {
             targets: self.targets.states(),
             calls: self.max_calls.saturating_sub(free),
             max_calls: self.max_calls,
-            log_lines_dropped: telemetry::dropped(),
+            log_lines_dropped: telemetry::dropped_lines(),
         })
     }
 

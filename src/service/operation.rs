@@ -87,7 +87,7 @@ impl Operation {
         let in_progress = shared.tasks.token();
         let facts = CallFacts {
             names: Some(request.names),
-            caller: call.caller_name(),
+            caller: call.caller_name().to_owned(),
             request_id: call.request_id.clone(),
             identifiers: std::mem::take(&mut request.validation.identifiers),
             attempts: 0,

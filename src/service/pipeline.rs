@@ -15,8 +15,11 @@ use super::{
 };
 use crate::{
     access::quota::Slot,
-    audit::Event,
-    error::{Effect, Failure, status::status},
+    audit::{Event, Record},
+    error::{
+        Effect, Failure,
+        status::{CallFacts, status},
+    },
     identity::Identity,
     proto::{DeleteOutcome, ErrorReason},
     upstream::{call_limits::CallLimits, deadline::Deadline},
@@ -43,14 +46,17 @@ impl Operation {
         let disconnected = CancellationToken::new();
         let limits = CallLimits::new(deadline, disconnected.clone());
         let tasks = self.shared.tasks.clone();
-        let (mut facts, call) = (self.facts.clone(), Arc::clone(&self.call));
+        let call = Arc::clone(&self.call);
         // Boxed, because the future is large and is moved several times.
         let work = Box::pin(self.execute(limits, work));
         let task = tasks.spawn(work.with_current_context());
         // Dropping the guard, when the caller disconnects before it receives the response, cancels the work.
         let _guard = disconnected.drop_guard();
         task.await.unwrap_or_else(|_| {
-            facts.outcome = Effect::Unknown;
+            let facts = CallFacts {
+                outcome: Effect::Unknown,
+                ..call.facts()
+            };
             let failure = Failure::internal("the task of the call was aborted");
             let status = status(&failure, &facts);
             call.end_with(status.code(), failure.reason.as_str_name());
@@ -142,7 +148,7 @@ impl Operation {
     }
 
     async fn record_intent(&mut self, deadline: &Deadline) -> Result<(), Failure> {
-        let intent = self.entry(Event::Intent, "", "");
+        let intent = Record::new(&self.entry(Event::Intent, "", ""));
         let recorded = self.shared.audit.record(intent, deadline.remaining()).await;
         self.has_intent = recorded.is_ok();
         match &mut self.slot {

@@ -1,7 +1,6 @@
 //! Refuses calls, and logs and records the refusals, individually or in summaries.
 
 use futures_util::future::join_all;
-use time::OffsetDateTime;
 use tonic::{Response, Status, metadata::MetadataValue};
 
 use super::{
@@ -12,12 +11,14 @@ use super::{
 };
 use crate::{
     access::refusals::{Kind, RefusalGroup, Summary},
-    audit::{Entry, Event, WRITE_TIMEOUT, timestamp},
+    audit::{Entry, Event, Record, WRITE_TIMEOUT},
     error::{
         Failure, Violation,
         status::{CallFacts, MAX_TEXT_BYTES, status, truncate},
     },
+    identity::Identity,
     proto::ErrorReason,
+    timestamp::with_milliseconds,
 };
 
 /// Metadata key of the encoding of the messages.
@@ -54,7 +55,7 @@ pub(super) fn status_of(failure: &Failure, facts: &CallFacts) -> Status {
 /// status reports that instead of `failure`, unless the server has no capacity, because then the caller has not been
 /// authenticated.
 pub(crate) async fn refuse(shared: &Shared, call: &CallContext, mut failure: Failure) -> Status {
-    let Some((rpc, names)) = call.rpc else {
+    let Some((rpc, _)) = call.rpc else {
         return refuse_without_rpc(shared, call, &failure);
     };
     let cause = call.unauthenticated_cause();
@@ -65,24 +66,19 @@ pub(crate) async fn refuse(shared: &Shared, call: &CallContext, mut failure: Fai
         };
     }
     let caller = call.caller_name();
-    let facts = CallFacts {
-        names: Some(names),
-        caller: caller.clone(),
-        ..CallFacts::of_request(call.request_id.clone())
-    };
-    let status = status_of(&failure, &facts);
+    let status = status_of(&failure, &call.facts());
     if let Some(kind) = shared.report_refusal(call, failure.reason) {
         // Refusals of callers without an identity are recorded even if the message cannot be decoded.
         if let Some(outcome) = kind.outcome {
             let refused = entry(call, rpc, Event::Outcome, outcome, kind.reason);
-            record(shared, call, refused).await;
+            record(shared, call, &refused).await;
         }
         tracing::info!(
             request_id = call.request_id,
             trace_id = call.trace_id(),
             rpc,
             caller,
-            peer = call.peer.map(display),
+            peer = call.peer(),
             code = ?status.code(),
             reason = kind.reason,
             outcome = "not_sent",
@@ -105,7 +101,7 @@ fn refuse_without_rpc(shared: &Shared, call: &CallContext, failure: &Failure) ->
     {
         tracing::info!(
             request_id = call.request_id,
-            peer = call.peer.map(display),
+            peer = call.peer(),
             path = truncate(&call.path, MAX_TEXT_BYTES),
             reason,
             cause = failure.cause,
@@ -154,7 +150,8 @@ impl Shared {
             since,
             count,
         } = summary;
-        let (request_id, since) = (new_id(), timestamp(since));
+        let request_id = new_id();
+        let auth = caller.as_ref().map_or("none", Identity::kind);
         let caller = caller.map(|caller| caller.to_string()).unwrap_or_default();
         tracing::info!(
             request_id,
@@ -163,26 +160,24 @@ impl Shared {
             peer,
             reason = kind.reason,
             count,
-            since,
+            since = with_milliseconds(since),
             "refusals summarized"
         );
         let Some(outcome) = kind.outcome else {
             return;
         };
         let entry = Entry {
-            at: Some(OffsetDateTime::now_utc()),
             event: Event::Outcome,
             outcome,
             reason: kind.reason,
-            request_id,
-            caller,
-            auth: "none",
-            peer,
-            count: Some(count),
-            since,
+            request_id: &request_id,
+            caller: &caller,
+            auth,
+            peer: &peer,
+            summary: Some((count, since)),
             ..Entry::default()
         };
-        if let Err(failure) = self.audit.record(entry, WRITE_TIMEOUT).await {
+        if let Err(failure) = self.audit.record(Record::new(&entry), WRITE_TIMEOUT).await {
             let error = failure.context;
             tracing::error!(error, "refusal summary not recorded yet");
         }

@@ -66,7 +66,7 @@ pub(super) async fn handle<R: Rpc>(
         validate_only: fields.validate_only,
         allow_missing: fields.allow_missing,
         request_id: call.request_id.clone(),
-        caller: call.caller_name(),
+        caller: call.caller_name().to_owned(),
     };
     let protects = |target: &Arc<Target<_>>| fields.is_name && target.protects(&fields.user);
     let request = DeleteRequest {

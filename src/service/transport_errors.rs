@@ -1,7 +1,7 @@
 //! The errors that tonic returns for requests that it cannot read. These errors have no details, so they are replaced
 //! by the status that other invalid requests receive.
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use tonic::{Code, Status};
 
 use super::{
@@ -13,13 +13,15 @@ use crate::{
     proto::request_fields,
 };
 
+const STATUS_DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");
+
 /// Start of tonic's messages about a wrong compressed-flag, and about a message that cannot be decompressed.
 const WRONG_FLAG: &str = "protocol error:";
 const NOT_DECOMPRESSED: &str = "Error decompressing:";
 
 /// Returns the failure that replaces an error of the transport, or `None` if the response stays as it is.
 pub(crate) fn failure(headers: &HeaderMap) -> Option<Failure> {
-    if headers.contains_key("grpc-status-details-bin") {
+    if headers.contains_key(STATUS_DETAILS) {
         return None;
     }
     violation(&Status::from_header_map(headers)?).map(refusal::invalid)

@@ -25,7 +25,7 @@ impl Validation {
         }
     }
 
-    /// Adds a violation that does not concern the value of a field.
+    /// Adds a violation of the rule of a field.
     pub(super) fn add_violation(&mut self, field: &'static str, description: &'static str) {
         self.violations.push(Violation { field, description });
     }

@@ -4,18 +4,21 @@
 use std::fmt;
 
 use clap::ValueEnum;
-use serde::ser::{SerializeMap as _, Serializer as _};
-use serde_json::{Serializer, Value};
-use tracing::{Event, Subscriber};
-use tracing_serde::SerdeMapVisitor;
+use serde_json::Value;
+use time::OffsetDateTime;
+use tracing::{
+    Event, Subscriber,
+    field::{Field, Visit},
+};
 use tracing_subscriber::{
     fmt::{
         FmtContext, FormatEvent, FormatFields,
         format::{Format, Writer},
-        time::{FormatTime as _, SystemTime},
     },
     registry::LookupSpan,
 };
+
+use crate::{escape::escape, json::Members, timestamp::with_microseconds};
 
 /// Value of the field `module` in lines that do not come from a log statement.
 const MODULE: &str = "useradmin::telemetry";
@@ -43,10 +46,7 @@ where
         event: &Event<'_>,
     ) -> fmt::Result {
         match self {
-            Self::Json => {
-                let line = json(event).map_err(|_| fmt::Error)?;
-                writer.write_str(&String::from_utf8_lossy(&line))
-            }
+            Self::Json => writer.write_str(&json(event)),
             // Colors are disabled, because their control characters would be escaped like all others.
             Self::Text => Format::default()
                 .with_ansi(false)
@@ -59,39 +59,72 @@ where
 impl LogFormat {
     /// Returns a line, with its newline, that does not come from a log statement. `key` and `value` are its only
     /// field.
-    pub fn line(self, level: &str, message: &str, key: &str, value: &Value) -> String {
-        let timestamp = timestamp();
+    pub fn line(self, level: &str, message: &str, key: &'static str, value: &Value) -> String {
         match self {
-            Self::Json => format!(
-                "{{\"timestamp\":\"{timestamp}\",\"level\":\"{level}\",\"message\":\"{message}\",\"{key}\":{value},\
-                 \"module\":\"{MODULE}\"}}\n"
-            ),
-            Self::Text => format!("{timestamp} {level:>5} {message} {key}={value}\n"),
+            Self::Json => {
+                let mut members = start(level);
+                members.string("message", message);
+                members.value(key, escape(&value.to_string()));
+                end(members, MODULE)
+            }
+            Self::Text => format!("{} {level:>5} {message} {key}={value}\n", timestamp()),
         }
     }
 }
 
 /// Returns an event as a line of JSON. The formatter of the library is not used, because it names the module
-/// `target`, which in this service is the name of an account or an HMC.
-fn json(event: &Event<'_>) -> serde_json::Result<Vec<u8>> {
-    let mut line = Vec::with_capacity(LINE_BYTES);
-    let mut serializer = Serializer::new(&mut line);
-    let mut map = serializer.serialize_map(None)?;
-    map.serialize_entry("timestamp", &timestamp())?;
-    map.serialize_entry("level", event.metadata().level().as_str())?;
-    let mut fields = SerdeMapVisitor::new(map);
+/// `target`, which in this service is the name of an account or an HMC, and because it does not escape hidden
+/// characters.
+fn json(event: &Event<'_>) -> String {
+    let metadata = event.metadata();
+    let mut fields = Fields(start(metadata.level().as_str()));
     event.record(&mut fields);
-    let mut map = fields.take_serializer()?;
-    map.serialize_entry("module", event.metadata().target())?;
-    map.end()?;
-    line.push(b'\n');
-    Ok(line)
+    end(fields.0, metadata.target())
 }
 
-/// Returns the current UTC time as RFC 3339 text with microseconds.
+/// Returns the first members of a line.
+fn start(level: &str) -> Members {
+    let mut members = Members::with_capacity(LINE_BYTES);
+    members.string("timestamp", &timestamp());
+    members.string("level", level);
+    members
+}
+
+/// Adds the last member of a line, and returns the line.
+fn end(mut members: Members, module: &str) -> String {
+    members.string("module", module);
+    ["{", members.as_str(), "}\n"].concat()
+}
+
+/// Adds the fields of an event to an object.
+struct Fields(Members);
+
+impl Visit for Fields {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.0.string(field.name(), value);
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.0.value(field.name(), value);
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.0.value(field.name(), value);
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.0.value(field.name(), value);
+    }
+
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.0.value(field.name(), Value::from(value));
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.0.string(field.name(), &format!("{value:?}"));
+    }
+}
+
 fn timestamp() -> String {
-    let mut timestamp = String::new();
-    // Writing to a string cannot fail.
-    let _ = SystemTime.format_time(&mut Writer::new(&mut timestamp));
-    timestamp
+    with_microseconds(OffsetDateTime::now_utc())
 }

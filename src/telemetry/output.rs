@@ -19,15 +19,15 @@ use super::format::LogFormat;
 const MAX_QUEUED_BYTES: usize = 8 * 1024 * 1024;
 /// Minimum size in bytes that a line counts in the queue, so that the limit in bytes also limits the number of lines.
 const MIN_LINE_BYTES: usize = 256;
-/// Capacity of the queue in lines, with one place more than lines can occupy: when dropped, `WorkerGuard` queues a
-/// message. If the queue were full, it would print an error to standard output, which may carry the audit log.
+/// Capacity of the queue in lines. One extra place is for the message that `WorkerGuard` queues when it is dropped: if
+/// the queue were full, it would print an error to standard output, which may carry the audit log.
 const QUEUE_LINES: usize = MAX_QUEUED_BYTES / MIN_LINE_BYTES + 1;
 
 /// Number of lines that were not written because the queue was full or standard error failed.
 static DROPPED: AtomicU64 = AtomicU64::new(0);
 
 /// Returns the number of log lines that this process has dropped.
-pub fn dropped() -> u64 {
+pub fn dropped_lines() -> u64 {
     DROPPED.load(Ordering::Relaxed)
 }
 
@@ -125,7 +125,7 @@ impl Write for StandardError {
     /// Logs the number of lines that were dropped since the last report. The library calls this function when the
     /// queue is empty.
     fn flush(&mut self) -> io::Result<()> {
-        let dropped = dropped();
+        let dropped = dropped_lines();
         let new = dropped - self.reported;
         if new > 0 {
             let resumed = self

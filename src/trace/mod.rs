@@ -6,9 +6,9 @@
 
 pub mod export;
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use opentelemetry::{
     Context, KeyValue, SpanId, TraceFlags, TraceId,
     trace::{SpanContext, SpanKind, Status, TraceContextExt as _, TraceState, Tracer as _},
@@ -19,7 +19,7 @@ use url::{Position, Url};
 
 use crate::grpc_code;
 
-const TRACEPARENT: &str = "traceparent";
+pub(crate) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// Returns the context in the caller's `traceparent` (W3C Trace Context, section 3.2.2): version, trace, parent and
 /// flags. Returns `None` if the header is absent, repeated or invalid. The propagator of the SDK is not used, because
@@ -50,16 +50,29 @@ fn caller_context(headers: &HeaderMap) -> Option<SpanContext> {
     context.is_valid().then_some(context)
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+/// The two ends of a connection.
+#[derive(Clone, Debug)]
 pub struct Endpoints {
     /// Remote address, which is the caller's end of the connection.
-    pub client: Option<SocketAddr>,
+    pub client: SocketAddr,
+    /// The remote address as text, which each call logs and records.
+    pub client_text: Arc<str>,
     /// Local address, which the caller cannot choose.
     pub server: Option<SocketAddr>,
 }
 
+impl Endpoints {
+    pub fn new(client: SocketAddr, server: Option<SocketAddr>) -> Self {
+        Self {
+            client,
+            client_text: client.to_string().into(),
+            server,
+        }
+    }
+}
+
 /// Returns the context of a new call: a span if spans are exported, or that of the caller.
-pub fn call(headers: &HeaderMap, method: String, endpoints: Endpoints) -> Context {
+pub fn call(headers: &HeaderMap, method: &str, endpoints: Option<&Endpoints>) -> Context {
     let mut caller = Context::new();
     if let Some(context) = caller_context(headers) {
         caller = caller.with_remote_span_context(context);
@@ -69,11 +82,13 @@ pub fn call(headers: &HeaderMap, method: String, endpoints: Endpoints) -> Contex
     };
     let mut attributes = vec![
         KeyValue::new(key::RPC_SYSTEM_NAME, "grpc"),
-        KeyValue::new(key::RPC_METHOD, method.clone()),
+        KeyValue::new(key::RPC_METHOD, method.to_owned()),
     ];
+    let client = endpoints.map(|endpoints| endpoints.client);
+    let server = endpoints.and_then(|endpoints| endpoints.server);
     for (end, address, port) in [
-        (endpoints.client, key::CLIENT_ADDRESS, key::CLIENT_PORT),
-        (endpoints.server, key::SERVER_ADDRESS, key::SERVER_PORT),
+        (client, key::CLIENT_ADDRESS, key::CLIENT_PORT),
+        (server, key::SERVER_ADDRESS, key::SERVER_PORT),
     ] {
         if let Some(end) = end {
             attributes.push(KeyValue::new(address, end.ip().to_string()));
@@ -81,7 +96,7 @@ pub fn call(headers: &HeaderMap, method: String, endpoints: Endpoints) -> Contex
         }
     }
     let span = tracer
-        .span_builder(method)
+        .span_builder(method.to_owned())
         .with_kind(SpanKind::Server)
         .with_attributes(attributes)
         .start_with_context(tracer, &caller);

@@ -1,0 +1,81 @@
+//! Writes JSON objects for the log and the audit log, with hidden characters escaped. Keys are plain ASCII names.
+
+use std::fmt::{Display, Write as _};
+
+use serde_json::{Map, Value};
+
+use crate::escape::escape;
+
+/// The members of a JSON object, without its braces.
+#[derive(Clone, Default)]
+pub struct Members(String);
+
+impl Members {
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self(String::with_capacity(bytes))
+    }
+
+    /// Adds a string.
+    pub fn string(&mut self, key: &'static str, value: &str) {
+        if is_plain(value) {
+            self.plain(key, value);
+        } else {
+            self.value(key, escape(&Value::from(value).to_string()));
+        }
+    }
+
+    /// Adds a string that needs no escapes.
+    pub fn plain(&mut self, key: &'static str, value: &str) {
+        self.key(key);
+        self.0.push('"');
+        self.0.push_str(value);
+        self.0.push('"');
+    }
+
+    /// Adds a value whose text is JSON: a number, a boolean or `null`.
+    pub fn value(&mut self, key: &'static str, value: impl Display) {
+        self.key(key);
+        // Writing to a string cannot fail.
+        let _ = write!(self.0, "{value}");
+    }
+
+    /// Adds an object.
+    pub fn object(&mut self, key: &'static str, members: &Self) {
+        self.key(key);
+        self.0.push('{');
+        self.0.push_str(&members.0);
+        self.0.push('}');
+    }
+
+    /// Returns the members as text, separated by commas.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    fn key(&mut self, key: &'static str) {
+        if !self.0.is_empty() {
+            self.0.push(',');
+        }
+        self.0.push('"');
+        self.0.push_str(key);
+        self.0.push_str("\":");
+    }
+}
+
+impl From<Map<String, Value>> for Members {
+    fn from(object: Map<String, Value>) -> Self {
+        let text = Value::Object(object).to_string();
+        Self(escape(&text[1..text.len() - 1]).into_owned())
+    }
+}
+
+/// Returns whether a text is a string of JSON, without hidden characters, if it is put in quotes.
+fn is_plain(text: &str) -> bool {
+    let mut special = 0;
+    for byte in text.bytes() {
+        // Without branches, the compiler checks many bytes at once.
+        special |= u8::from(byte < b' ') | u8::from(byte > b'~');
+        special |= u8::from(byte == b'"') | u8::from(byte == b'\\');
+    }
+    special == 0
+}
