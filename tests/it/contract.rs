@@ -232,14 +232,23 @@ fn comments_and_tables_agree_on_the_upstreams_own_errors() {
     for reason in reasons() {
         let comment = ReasonComment::of(reason);
         let (batch, hmc) = (has(&batch, reason), has(&hmc, reason));
-        assert_eq!(comment.details.contains("BatchError"), batch, "{reason:?}");
-        assert_eq!(comment.details.contains("HmcError"), hmc, "{reason:?}");
-        let keys = &comment.metadata;
+        let (details, keys) = (&comment.details, &comment.metadata);
         let either = batch || hmc;
-        assert_eq!(keys.contains("upstream_http_status"), either, "{reason:?}");
-        assert_eq!(keys.contains("upstream_code"), either, "{reason:?}");
-        assert_eq!(keys.contains("upstream_request_id"), batch, "{reason:?}");
-        assert_eq!(keys.contains("(Batch only)"), batch && hmc, "{reason:?}");
+        for (part, text, word, expected) in [
+            ("Details", details, "BatchError", batch),
+            ("Details", details, "HmcError", hmc),
+            ("Metadata", keys, "upstream_http_status", either),
+            ("Metadata", keys, "upstream_code", either),
+            ("Metadata", keys, "upstream_request_id", batch),
+            ("Metadata", keys, "(Batch only)", batch && hmc),
+        ] {
+            let action = if expected { "add" } else { "remove" };
+            assert_eq!(
+                text.contains(word),
+                expected,
+                "error_reason.proto, {reason:?}: {action} `{word}` in the part `{part}`"
+            );
+        }
     }
 }
 

@@ -25,7 +25,7 @@ const DEFAULT_SECONDS: f64 = 0.3;
 
 macro_rules! entries {
     ($($name:ident)*) => {
-        const NAMES: &[&str] = &[$(stringify!($name)),*];
+        pub const NAMES: &[&str] = &[$(stringify!($name)),*];
 
         $(#[test]
         fn $name() {

@@ -1,11 +1,10 @@
 //! Every response of an HMC to `DELETE /api/users/{user-id}`, over the wire. The expected results come from the
 //! vendor's documents and the contract, never from the tables of the implementation.
 
-mod coverage;
 mod documented;
 mod foreign;
 
-use std::fmt::Write as _;
+use std::{collections::BTreeSet, fmt::Write as _};
 
 use futures_util::{StreamExt as _, future::join_all, stream};
 use tonic::Code;
@@ -13,6 +12,8 @@ use useradmin::proto::DeleteOutcome;
 use useradmin_testkit::{
     CallFailure, HmcSetup, Reply, ScriptedReply, Step, default_reply, delete_by_id,
 };
+
+use crate::hmc_logon;
 
 /// A response and the error that the caller must receive.
 pub struct Row {
@@ -67,7 +68,7 @@ impl Row {
     }
 }
 
-fn rows() -> Vec<Row> {
+pub fn rows() -> Vec<Row> {
     let mut rows = documented::rows();
     rows.extend(foreign::rows());
     rows
@@ -174,4 +175,16 @@ async fn status_204_means_deleted_regardless_of_body() {
         assert_eq!(setup.count(Step::Delete), 1);
     }))
     .await;
+}
+
+#[test]
+fn responses_are_unique() {
+    let delete = rows().into_iter().map(|row| row.reply.to_string());
+    let logon = hmc_logon::rows()
+        .into_iter()
+        .map(|row| row.reply.to_string());
+    for replies in [delete.collect::<Vec<_>>(), logon.collect()] {
+        let once: BTreeSet<_> = replies.iter().collect();
+        assert_eq!(once.len(), replies.len(), "{replies:?}");
+    }
 }

@@ -1,16 +1,22 @@
 //! Checks what each platform declares: the names of its resources and its tables of rules. Covers all platforms of the
 //! registry.
 
-use std::{collections::BTreeSet, path::Path};
+use std::{collections::BTreeSet, ptr};
 
 use useradmin::{
     error::{
+        Effect,
         resource::Level,
         rule::{Body, Rule, first_match},
     },
-    proto::request_fields,
+    proto::{ErrorReason, request_fields},
     service::rpcs::RPCS,
     upstream::registry::tables,
+};
+use useradmin_testkit::ScriptedReply;
+
+use crate::{
+    batch_rules, contract::words, fuzz, hmc_logon, hmc_rules, proto_comments::ReasonComment,
 };
 
 #[test]
@@ -50,19 +56,46 @@ fn rules_for_5xx_count_for_circuit_breaker() {
     }
 }
 
+/// Returns the code of an error document that a row matches, and the header that the document complains about.
+fn document(row: &Rule) -> (Option<&'static str>, Vec<&'static str>) {
+    match row.body {
+        Body::Any => (None, Vec::new()),
+        Body::AnyErrorDocument => (Some("unlisted"), Vec::new()),
+        Body::Code(code) => (Some(code), Vec::new()),
+        Body::Header(code, header) => (Some(code), vec![header]),
+    }
+}
+
+/// No error document turns these statuses into a proof that the user still exists, because a proxy may have sent the
+/// response, or the upstream may have sent it after the deletion.
+#[test]
+fn no_code_makes_the_effect_of_a_delete_certain() {
+    let is_uncertain = |status: &u16| !matches!(status, 400..=407 | 409..=499 | 501 | 503 | 505);
+    let deletions = tables()
+        .into_iter()
+        .filter(|(_, request, _)| *request == "deletion");
+    for (names, _, rules) in deletions {
+        for (code, headers) in rules.iter().map(document) {
+            for status in (100..=599).filter(is_uncertain) {
+                let row = first_match(rules, status, code, &headers).unwrap();
+                assert_eq!(
+                    row.effect,
+                    Effect::Unknown,
+                    "{}: a {status} with the code {code:?} must not count as \"not deleted\": {row:?}",
+                    names.upstream
+                );
+            }
+        }
+    }
+}
+
 /// Asserts that every row decides some response, that is, that the rows before it do not cover it completely.
 #[track_caller]
 fn assert_no_shadowed_row(table: &[Rule]) {
     for row in table {
-        let (code, header) = match row.body {
-            Body::Any => (None, None),
-            Body::AnyErrorDocument => (Some("unlisted"), None),
-            Body::Code(code) => (Some(code), None),
-            Body::Header(code, header) => (Some(code), Some(header)),
-        };
-        let headers: Vec<&str> = header.into_iter().collect();
+        let (code, headers) = document(row);
         let decides = |status| {
-            first_match(table, status, code, &headers).is_some_and(|found| std::ptr::eq(found, row))
+            first_match(table, status, code, &headers).is_some_and(|found| ptr::eq(found, row))
         };
         assert!(row.status.clone().any(decides), "{row:?}");
         assert!(!row.source.is_empty(), "{row:?}");
@@ -78,23 +111,77 @@ fn rule_tables_have_no_shadowed_row_and_cover_everything() {
     }
 }
 
-/// Each upstream, with the module that tests the rows of its tables and with the fuzz entry point for its responses.
-const TESTED: [(&str, &str, &str); 2] = [
-    ("azure_batch", "batch_rules", "batch"),
-    ("ibm_hmc", "hmc_rules", "hmc"),
-];
+/// A comment names the codes of all rows that lead to its reason. Exceptions are the codes that lead to
+/// `UPSTREAM_REJECTED_REQUEST` without the caller being the cause: the comment describes them as all other codes.
+#[test]
+fn comments_name_the_upstream_codes_of_their_reasons() {
+    for row in tables().into_iter().flat_map(|(_, _, rules)| rules) {
+        let (Body::Code(code) | Body::Header(code, _)) = row.body else {
+            continue;
+        };
+        let is_exception = row.reason == ErrorReason::UpstreamRejectedRequest && !row.alternate;
+        let when = ReasonComment::of(row.reason).when;
+        assert!(
+            is_exception || words(&when).any(|word| word == code),
+            "error_reason.proto, {:?}: add `{code}` in the part `When`: {when}",
+            row.reason
+        );
+    }
+}
+
+/// A response in a test: status, code of the error document, and headers that the document complains about.
+type TestedResponse = (u16, Option<String>, Vec<&'static str>);
+
+/// Returns the responses with which a table is tested, and the file that lists them.
+fn tested_responses(upstream: &str, request: &str) -> (Vec<TestedResponse>, &'static str) {
+    match (upstream, request) {
+        ("azure_batch", "deletion") => (batch_rules::responses(), "batch_rules/table.rs"),
+        ("ibm_hmc", "deletion") => {
+            let replies = hmc_rules::rows().into_iter().map(|row| row.reply);
+            (hmc_responses(replies), "hmc_rules/documented.rs")
+        }
+        ("ibm_hmc", "logon") => {
+            let replies = hmc_logon::rows().into_iter().map(|row| row.reply);
+            (hmc_responses(replies), "hmc_logon/responses.rs")
+        }
+        other => panic!("{other:?}: test its responses with the real server, and add them here"),
+    }
+}
+
+fn hmc_responses(replies: impl Iterator<Item = ScriptedReply>) -> Vec<TestedResponse> {
+    let parts = replies.filter_map(|reply| reply.status_and_reason());
+    parts
+        .map(|(status, reason)| (status, reason.map(|reason| reason.to_string()), Vec::new()))
+        .collect()
+}
+
+/// Returns the fuzz entry point for the responses of an upstream.
+fn fuzz_entry(upstream: &str) -> &'static str {
+    match upstream {
+        "azure_batch" => "batch",
+        "ibm_hmc" => "hmc",
+        other => panic!("{other}: add a fuzz entry point for its responses, and add it here"),
+    }
+}
 
 #[test]
 fn every_upstream_has_tests_of_its_rows_and_a_fuzz_entry_point() {
-    let upstreams: BTreeSet<_> = tables().iter().map(|(names, ..)| names.upstream).collect();
-    assert_eq!(upstreams, TESTED.map(|(upstream, ..)| upstream).into());
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    for (_, rows, entry) in TESTED {
-        for file in [
-            format!("tests/it/{rows}.rs"),
-            format!("fuzz/entries/{entry}.rs"),
-        ] {
-            assert!(root.join(&file).exists(), "{file}");
+    for (names, request, rules) in tables() {
+        let (responses, file) = tested_responses(names.upstream, request);
+        for row in rules {
+            let is_tested = responses.iter().any(|(status, code, headers)| {
+                let found = first_match(rules, *status, code.as_deref(), headers);
+                found.is_some_and(|found| ptr::eq(found, row))
+            });
+            assert!(
+                is_tested,
+                "add a response to tests/it/{file}: none leads to {row:?}"
+            );
         }
+        let entry = fuzz_entry(names.upstream);
+        assert!(
+            fuzz::NAMES.contains(&entry),
+            "add `{entry}` to the list in tests/it/fuzz.rs"
+        );
     }
 }
