@@ -3,7 +3,7 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use tokio::{
     io::AsyncReadExt as _,
     net::{TcpListener, TcpSocket, TcpStream},
@@ -26,8 +26,10 @@ use crate::{
 
 /// Time limit from accepting a connection until its client has started HTTP/2, including the TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Length in bytes of the client's preface and of the header of its first frame (RFC 9113, sections 3.4 and 4.1).
-/// Clients send both together, so waiting for both delays no client. Pings detect peers that become silent later.
+/// The start of the client's preface (RFC 9113, section 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// Length in bytes of this text and of the header of the client's first frame (RFC 9113, section 4.1). Clients send
+/// both together, so waiting for both delays no client. Pings detect peers that become silent later.
 const PREFACE_AND_FRAME_HEADER_LEN: usize = 33;
 /// Minimum limit of handshakes. With a small `max_connections`, they would otherwise evict each other.
 pub const MIN_HANDSHAKES: u32 = 64;
@@ -131,14 +133,12 @@ impl Acceptor {
         let _ = stream.set_nodelay(true);
         let local = stream.local_addr().ok();
         let (mut io, certificate) = self.handshake(stream, address).await?;
-        let mut preface = [0; PREFACE_AND_FRAME_HEADER_LEN];
-        io.read_exact(&mut preface).await.ok()?;
+        let first_bytes = read_first_bytes(&mut io).await?;
         let permit = self.connection_limit.try_acquire(address.ip());
         let permit = permit.inspect_err(|&limit| self.log.limit_reached(address, limit));
-        let wrong_protocol = wrong_protocol(&preface);
-        let preface = Bytes::copy_from_slice(&preface);
+        let wrong_protocol = wrong_protocol(&first_bytes);
         Some(Connection {
-            io: ConnectionIo::new(io, preface, self.max_header_list),
+            io: ConnectionIo::new(io, first_bytes, self.max_header_list),
             peer: Peer {
                 endpoints: Endpoints::new(address, local),
                 certificate,
@@ -166,11 +166,26 @@ impl Acceptor {
     }
 }
 
-/// Returns the protocol mistake of a client whose first bytes are not those of HTTP/2 but a TLS handshake record of any
-/// version (RFC 8446, section 5.1) or ASCII text, such as the first line of an HTTP/1 request. Otherwise returns
-/// `None`.
-fn wrong_protocol(first: &[u8; PREFACE_AND_FRAME_HEADER_LEN]) -> Option<&'static str> {
-    if first.starts_with(&[22, 3]) {
+/// Reads the preface and the header of the first frame, or the bytes up to the first one that differs from the preface,
+/// because a client of another protocol may wait for the response to a shorter request. Returns `None` if the
+/// connection ends before.
+async fn read_first_bytes(io: &mut Io) -> Option<Bytes> {
+    let mut bytes = BytesMut::with_capacity(PREFACE_AND_FRAME_HEADER_LEN);
+    loop {
+        let compared = bytes.len().min(PREFACE.len());
+        if bytes.len() >= PREFACE_AND_FRAME_HEADER_LEN || bytes[..compared] != PREFACE[..compared] {
+            return Some(bytes.freeze());
+        }
+        if io.read_buf(&mut bytes).await.ok()? == 0 {
+            return None;
+        }
+    }
+}
+
+/// Returns the protocol mistake of a client whose first bytes are not those of HTTP/2 but a TLS handshake record (RFC
+/// 8446, section 5.1) or ASCII text, such as the first line of an HTTP/1 request. Otherwise returns `None`.
+fn wrong_protocol(first: &[u8]) -> Option<&'static str> {
+    if first.starts_with(&[22]) {
         Some("TLS client on the plaintext port")
     } else if first.is_ascii() && !first.starts_with(b"PRI ") {
         Some("client does not speak HTTP/2")

@@ -32,6 +32,8 @@ async fn client_with_wrong_protocol_is_logged() {
     let targets = batch_section(&folder, &upstream.url);
     let tls = tls_section(&folder, &Authority::new(), "") + &targets;
     let http_1 = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    // Shorter than the preface of HTTP/2 with the header of a frame.
+    let short_http_1 = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
     // The heads of a record and of a ClientHello (RFC 8446, sections 4 and 5.1), and a part of it.
     let hello = [&[22, 3, 1, 1, 0, 1, 0, 0, 252, 3, 3][..], &[7; 64]].concat();
     for (configuration, bytes, message, key, words) in [
@@ -59,6 +61,13 @@ async fn client_with_wrong_protocol_is_logged() {
         (
             &plain,
             http_1,
+            ABORTED,
+            "cause",
+            "client does not speak HTTP/2",
+        ),
+        (
+            &plain,
+            short_http_1,
             ABORTED,
             "cause",
             "client does not speak HTTP/2",
