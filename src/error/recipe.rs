@@ -129,7 +129,7 @@ pub const fn recipe(reason: R) -> Recipe {
             "a delete was sent and its outcome is not known; repeat it with allow_missing",
             &[Retry(1)])
             .or(Code::DeadlineExceeded, &[Retry(1)],
-                "time ran out while waiting for the answer"),
+                "the deadline expired, or the server stopped, before the response"),
         R::UserNotFound => Recipe::new(Code::NotFound,
             "the user does not exist, or is not visible to this service",
             &[Resource(Level::User)]),

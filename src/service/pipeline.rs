@@ -45,11 +45,11 @@ impl Operation {
         };
         let disconnected = CancellationToken::new();
         let limits = CallLimits::new(deadline, disconnected.clone());
-        let tasks = self.shared.tasks.clone();
         let call = Arc::clone(&self.call);
         // Boxed, because the future is large and is moved several times.
         let work = Box::pin(self.execute(limits, work));
-        let task = tasks.spawn(work.with_current_context());
+        // A drain waits for the task, since the operation holds a token.
+        let task = tokio::spawn(work.with_current_context());
         // Dropping the guard, when the caller disconnects before it receives the response, cancels the work.
         let _guard = disconnected.drop_guard();
         task.await.unwrap_or_else(|_| {

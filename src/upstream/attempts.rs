@@ -74,4 +74,18 @@ impl Attempts {
             unknown
         }
     }
+
+    /// Corrects the failure of a call whose deadline has passed only because the server stops.
+    pub fn explain_stop(&self, failure: &mut Failure) {
+        let context = "the server stopped before the response";
+        match failure.reason {
+            ErrorReason::DeadlineExceeded if self.count == 0 => {
+                *failure = Failure::new(ErrorReason::ShuttingDown, context);
+            }
+            ErrorReason::OutcomeUnknown if failure.alternate => {
+                context.clone_into(&mut failure.context);
+            }
+            _ => {}
+        }
+    }
 }

@@ -34,9 +34,14 @@ impl Deadline {
         Self { halt, ..self }
     }
 
+    /// Returns whether the deadline has passed because the server must stop.
+    pub fn is_cancelled(&self) -> bool {
+        self.halt.is_cancelled()
+    }
+
     /// Returns the time until the deadline, or zero if it has passed.
     pub fn remaining(&self) -> Duration {
-        if self.halt.is_cancelled() {
+        if self.is_cancelled() {
             return Duration::ZERO;
         }
         self.at.saturating_duration_since(Instant::now())

@@ -121,7 +121,10 @@ impl<P: Platform> Target<P> {
             },
         };
         let mut result = run.read_and_delete().await;
-        if let Err(failure) = &result {
+        if let Err(failure) = &mut result {
+            if limits.deadline.is_cancelled() {
+                run.report.attempts.explain_stop(failure);
+            }
             if failure.upstream_response.is_some() {
                 let id = &mut run.report.upstream_request_id;
                 failure.upstream_request_id().clone_into(id);

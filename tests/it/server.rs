@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    fs,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -9,6 +10,7 @@ use std::{
 use futures_util::stream::once;
 use prost::Message as _;
 use prost_types::FileDescriptorProto;
+use serde_json::json;
 use tokio::{
     io::AsyncWriteExt as _,
     net::TcpStream,
@@ -24,8 +26,8 @@ use tonic_reflection::pb::v1::{
 };
 use useradmin::sandbox::Sandbox;
 use useradmin_testkit::{
-    App, CallFailure, Reply, Upstream, batch_deleted, batch_request, batch_section, delete_by_name,
-    token_reply_or,
+    App, CallFailure, Process, Reply, Upstream, batch_deleted, batch_request, batch_section,
+    configure, delete_by_name, records, token_reply_or,
 };
 
 #[tokio::test]
@@ -229,26 +231,71 @@ async fn hanging() -> (Upstream, Arc<Notify>) {
     (upstream, arrived)
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn call_exceeding_drain_time_is_reported_as_unknown() {
     let (upstream, arrived) = hanging().await;
     let folder = App::folder();
-    let section = batch_section(&folder, &upstream.url);
-    let mut app = App::start_in(
-        folder,
-        &format!("{section}[server.limits]\ndrain_seconds = 1\n"),
-    )
+    configure(
+        &folder,
+        &upstream.url,
+        "[server.limits]\ndrain_seconds = 1\n",
+    );
+    let process = Process::start(&folder);
+    let mut client = process.client();
+    let call =
+        tokio::spawn(async move { client.delete_batch_node_user(batch_request("alice")).await });
+    arrived.notified().await;
+    process.stop();
+    let failure = CallFailure::from(call.await.unwrap().unwrap_err());
+    failure.expect(Code::DeadlineExceeded, "OUTCOME_UNKNOWN");
+    let records = records(&folder.join("audit.jsonl"));
+    assert_eq!(records[1]["outcome"], "unknown");
+    assert_eq!(records[1]["attempts"], 1);
+    for (message, key, value) in [
+        ("drain started", "calls", json!(1)),
+        (
+            "drain ended early; remaining calls are cancelled",
+            "remaining",
+            json!(1),
+        ),
+        (
+            "call ended",
+            "context",
+            json!("the server stopped before the response"),
+        ),
+    ] {
+        assert_eq!(Process::log_records(&folder, message)[0][key], value);
+    }
+    fs::remove_dir_all(folder).unwrap();
+}
+
+/// The call waits for an access token when the drain ends.
+#[tokio::test]
+async fn call_without_delete_is_reported_as_shutdown() {
+    let arrived = Arc::new(Notify::new());
+    let notify = Arc::clone(&arrived);
+    let upstream = Upstream::start(move |_| {
+        notify.notify_one();
+        Reply::Hang
+    })
     .await;
+    let folder = App::folder();
+    let section = batch_section(&folder, &upstream.url);
+    let (force_stop, short_deadline) = oneshot::channel::<()>();
+    let mut app = App::start_with_force_stop(folder, &section, short_deadline).await;
     let mut client = app.client();
     let call =
         tokio::spawn(async move { client.delete_batch_node_user(batch_request("alice")).await });
     arrived.notified().await;
+    force_stop.send(()).unwrap();
     app.drain().await;
     let failure = CallFailure::from(call.await.unwrap().unwrap_err());
-    failure.expect(Code::DeadlineExceeded, "OUTCOME_UNKNOWN");
+    failure.expect(Code::Unavailable, "SHUTTING_DOWN");
+    assert!(failure.retry_delay.is_some());
+    assert_eq!(failure.metadata_value("outcome"), "not_sent");
     let records = app.audit();
-    assert_eq!(records[1]["outcome"], "unknown");
-    assert_eq!(records[1]["attempts"], 1);
+    assert_eq!(records[1]["outcome"], "not_sent");
+    assert_eq!(records[1]["reason"], "ERROR_REASON_SHUTTING_DOWN");
 }
 
 #[tokio::test]
