@@ -1,8 +1,15 @@
 //! `[audit]`.
 
-use std::{fmt, path::PathBuf};
+use std::{
+    fmt,
+    ops::Range,
+    path::{Path, PathBuf},
+};
+
+use rustix::fs::{Access, access};
 
 use super::{
+    reader::Reader,
     table::table,
     values::{flag, text},
 };
@@ -15,15 +22,31 @@ table! {
         /// refused HMC logons are counted in memory only: each restart permits two more. With a file, `.NAME.logons`
         /// in the same folder, which must be writable, keeps the count across restarts.
         #[key("file")]
-        sink: AuditSink = text().format("path, or `stdout`").default("audit.jsonl".to_owned()).then(|reader, _, text| {
+        sink: AuditSink = text().format("path, or `stdout`").default("audit.jsonl".to_owned()).then(|reader, key, text| {
             Some(match text.as_str() {
                 "stdout" => AuditSink::Stdout,
-                path => AuditSink::File(reader.folder().join(path)),
+                path => {
+                    let path = reader.folder().join(path);
+                    check_folder(reader, reader.value_span(key), &path);
+                    AuditSink::File(path)
+                }
             })
         });
         /// Writes the intent to disk before the upstream request is sent. Records that wait at the same time share
         /// one sync.
         sync: bool = flag().default(true);
+    }
+}
+
+/// Reports a warning if the audit log cannot be created in its folder. It is no error, because the server starts
+/// without the audit log, and refuses deletions until it can be written.
+fn check_folder(reader: &Reader<'_>, span: Range<usize>, file: &Path) {
+    let folder = file.parent().filter(|folder| *folder != Path::new(""));
+    let folder = folder.unwrap_or(Path::new("."));
+    if !folder.is_dir() {
+        reader.warn_at(span, "the folder of the audit log does not exist");
+    } else if access(folder, Access::WRITE_OK | Access::EXEC_OK).is_err() {
+        reader.warn_at(span, "the folder of the audit log cannot be written");
     }
 }
 

@@ -7,7 +7,7 @@ use super::{
     reader::Reader,
     table::{Kind, table},
     urls,
-    values::{choice, non_empty_patterns, number, subtables, text, texts},
+    values::{choice, matching, non_empty_patterns, number, subtables, text, texts},
 };
 use crate::{
     identity::{Identity, MAX_BYTES},
@@ -41,8 +41,13 @@ table! {
         /// Aliases; `*` stands for any text; case matters.
         targets: Vec<Pattern> = non_empty_patterns();
         /// Pools, for `DeleteBatchNodeUser` alone; `*` stands for any text; case matters.
-        pools: Option<Vec<Pattern>> = non_empty_patterns().optional("all pools");
+        pools: Option<Vec<Pattern>> = matching(non_empty_patterns(), "pool ID", is_pool_pattern).optional("all pools");
     }
+}
+
+/// Returns whether a pool ID can match a pattern.
+fn is_pool_pattern(text: &str) -> bool {
+    !text.is_empty() && names::is_alphanumeric_or(text, b"_-*")
 }
 
 fn identity() -> Kind<Identity> {

@@ -7,7 +7,7 @@ use url::Url;
 
 use super::{
     table::{Kind, Table, table},
-    values::{Roots, ca_file, flattened, number, origin, patterns},
+    values::{Roots, ca_file, flattened, matching, number, origin, patterns},
 };
 use crate::{client_tls::Trust, names, pattern::Pattern};
 
@@ -41,7 +41,8 @@ table! {
             Trust::ReplaceSystem => "path of a PEM file: the only trusted authorities, or the target's own self-signed certificate",
         });
         /// Users that are never deleted. `*` stands for any text; case does not matter.
-        protected_users: Vec<Pattern> = patterns(Pattern::case_insensitive).default_as("[]", Vec::new());
+        protected_users: Vec<Pattern> = matching(patterns(Pattern::case_insensitive), "user name", is_user_pattern)
+            .default_as("[]", Vec::new());
         /// Maximum number of requests in progress to the target. A deletion on an HMC sends two, one after the other.
         max_in_flight: u32 = number(1..=4096).default(S::MAX_IN_FLIGHT);
         /// Maximum number of requests that wait for a free slot. Calls beyond it are refused with `OVERLOADED`.
@@ -50,6 +51,11 @@ table! {
 }
 
 const MAX_QUEUED: u32 = 256;
+
+/// Returns whether a user name can match a pattern: names are not empty, and have no blanks at their ends.
+fn is_user_pattern(text: &str) -> bool {
+    !text.is_empty() && text.trim() == text
+}
 
 /// The properties of a target that a summary of the configuration shows.
 pub struct TargetSummary {

@@ -141,6 +141,23 @@ pub fn non_empty_patterns() -> Kind<Vec<Pattern>> {
     patterns(Pattern::exact).require("must not be empty", |patterns| !patterns.is_empty())
 }
 
+/// Adds a warning for each pattern that cannot match any `noun`, because `can_match` returns false for it.
+pub fn matching(
+    patterns: Kind<Vec<Pattern>>,
+    noun: &'static str,
+    can_match: fn(&str) -> bool,
+) -> Kind<Vec<Pattern>> {
+    patterns.then(move |reader, key, patterns| {
+        for text in texts().read(reader, key).unwrap_or_default() {
+            if !can_match(text.get_ref()) {
+                let warning = format!("`{key}` has a pattern that no {noun} can match");
+                reader.warn_at(text.span(), &warning);
+            }
+        }
+        Some(patterns)
+    })
+}
+
 pub fn address() -> Kind<SocketAddr> {
     text()
         .format("IP address and port")

@@ -148,13 +148,66 @@ fn likely_mistakes_are_warned_of() {
             format!("{ISSUER}{HMC}{}", anonymous()),
         ),
     ];
+    insta::assert_snapshot!("warnings", warnings(&folder, &texts));
+    fs::remove_dir_all(folder).unwrap();
+}
+
+/// Returns the warnings about each of these configurations, which are described by their mistakes.
+fn warnings(folder: &Path, texts: &[(&str, String)]) -> String {
     let mut outputs = Vec::new();
     for (mistake, text) in texts {
-        let (code, out, err) = check(&folder, &text, &[]);
+        let (code, out, err) = check(folder, text, &[]);
         assert_eq!((code, out.as_str()), (0, ""), "{mistake}: {err}");
         outputs.push(format!("# {mistake}\n{err}"));
     }
-    insta::assert_snapshot!("warnings", outputs.join("\n"));
+    outputs.join("\n")
+}
+
+#[test]
+fn settings_without_effect_are_warned_of() {
+    let folder = folder();
+    let pools = "[\"*\"], pools = [\"render-*\", \"render.*\", \"\", \" a\", \"*?\", \"_-9\"]";
+    let pools = caller("anonymous", "DeleteBatchNodeUser", pools);
+    let texts = [
+        ("patterns that match no pool", format!("{BATCH}{pools}")),
+        (
+            "patterns that protect no user",
+            format!(
+                "{HMC}protected_users = [\"ADMIN*\", \"\", \" ACS*\", \"a b\", \"*\\t\"]\n{}",
+                anonymous()
+            ),
+        ),
+        (
+            "an audit log in a folder that does not exist",
+            format!("[audit]\nfile = \"log/audit.jsonl\"\n{HMC}{}", anonymous()),
+        ),
+        (
+            "an audit log in a folder that is a file",
+            format!(
+                "[audit]\nfile = \"hmc.password/audit.jsonl\"\n{HMC}{}",
+                anonymous()
+            ),
+        ),
+    ];
+    insta::assert_snapshot!("settings_without_effect", warnings(&folder, &texts));
+    fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn read_only_folder_of_audit_log_is_warned_of() {
+    let folder = folder();
+    let log = folder.join("log");
+    fs::create_dir(&log).unwrap();
+    fs::set_permissions(&log, Permissions::from_mode(0o555)).unwrap();
+    // The superuser can write to every folder.
+    let is_writable = fs::write(log.join("probe"), "").is_ok();
+    let text = format!("[audit]\nfile = \"log/audit.jsonl\"\n{HMC}{}", anonymous());
+    let (code, out, err) = check(&folder, &text, &[]);
+    assert_eq!((code, out.as_str()), (0, ""), "{err}");
+    let found = err
+        .starts_with("useradmin.toml:2:8: warning: the folder of the audit log cannot be written");
+    assert_eq!(found, !is_writable, "{err}");
+    fs::set_permissions(&log, Permissions::from_mode(0o755)).unwrap();
     fs::remove_dir_all(folder).unwrap();
 }
 
