@@ -4,7 +4,7 @@ use std::{
     cell::{RefCell, RefMut},
     fmt::Display,
     ops::Range,
-    path::Path,
+    path::{self, Path},
 };
 
 use toml::{
@@ -14,6 +14,7 @@ use toml::{
 
 use super::{
     diagnostics::{Diagnostics, Severity},
+    files,
     schema::{self, Key},
     source::Source,
 };
@@ -205,8 +206,22 @@ impl<'a> Reader<'a> {
 
     /// Reports an error in the content of a file. A running server continues with the last valid content.
     pub fn invalid_content(&self, key: &str, error: impl Display) {
-        let text = format!("`{key}` {error}");
+        let text = format!("`{key}` {error}{}", self.folder_of_missing_file(key));
         self.report(Severity::ContentError, self.value_span(key), &text);
+    }
+
+    /// Returns the folder of relative paths, for a message about the file that a key names. Returns an empty text if
+    /// the file exists, or if its path is absolute.
+    pub fn folder_of_missing_file(&self, key: &str) -> String {
+        let value = self.raw(key).and_then(|value| value.get_ref().as_str());
+        let path = value.map(Path::new).filter(|path| path.is_relative());
+        if path.is_none_or(|path| files::exists(&self.folder().join(path))) {
+            return String::new();
+        }
+        // An empty path has no absolute form.
+        let folder = path::absolute(self.folder().join("."));
+        let folder = folder.unwrap_or_else(|_| self.folder().to_owned());
+        format!(" (relative paths start at {})", folder.display())
     }
 
     pub fn error(&self, span: Range<usize>, text: impl AsRef<str>) {

@@ -282,7 +282,8 @@ pub fn ca_file(trust: Trust) -> Kind<Roots> {
                 certificates
             }
             Err(error) => {
-                reader.invalid(key, error);
+                let folder = reader.folder_of_missing_file(key);
+                reader.invalid(key, format!("{error}{folder}"));
                 Vec::new()
             }
         };

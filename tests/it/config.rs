@@ -96,7 +96,10 @@ impl Folder {
                 assert_eq!(below == '\t', above == '\t', "{errors}");
             }
             // The path of the folder is different in each run.
-            error.replace(&format!("{}/", self.0.display()), "")
+            let folder = self.0.display().to_string();
+            error
+                .replace(&format!("{folder}/"), "")
+                .replace(&folder, "FOLDER")
         });
         errors.collect()
     }

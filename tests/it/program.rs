@@ -46,8 +46,10 @@ fn check_config_prints_every_error() {
     let file = path_text(&file);
     // A value that names no file may be the password itself, so it is not shown.
     let expected = format!(
-        "{file}:8:17: `password_file` cannot be used: No such file or directory (os error 2)\n\
-         password_file = ...\n                ^\n"
+        "{file}:8:17: `password_file` cannot be used: No such file or directory (os error 2) \
+         (relative paths start at {})\n\
+         password_file = ...\n                ^\n",
+        folder.display()
     );
     for command in ["check-config", "serve"] {
         let (code, out, err) = run(&[command, "--config", file]);

@@ -278,6 +278,12 @@ fn unreadable_files_are_reported() {
     check(&[
         (
             password("gone"),
+            &[
+                "4:17: `password_file` cannot be used: No such file or directory (os error 2) (relative paths start at FOLDER)",
+            ],
+        ),
+        (
+            password("/gone"),
             &["4:17: `password_file` cannot be used: No such file or directory (os error 2)"],
         ),
         (
@@ -292,15 +298,21 @@ fn unreadable_files_are_reported() {
         ),
         (
             replace_line(ACCOUNT, 7, "secret_file = \"gone\""),
-            &["7:15: `secret_file` cannot be used: No such file or directory (os error 2)"],
+            &[
+                "7:15: `secret_file` cannot be used: No such file or directory (os error 2) (relative paths start at FOLDER)",
+            ],
         ),
         (
             replace_line(KEY, 6, "key_file = \"gone\""),
-            &["6:12: `key_file` cannot be used: No such file or directory (os error 2)"],
+            &[
+                "6:12: `key_file` cannot be used: No such file or directory (os error 2) (relative paths start at FOLDER)",
+            ],
         ),
         (
             ca("gone"),
-            &["5:11: `ca_file` cannot be read: No such file or directory (os error 2)"],
+            &[
+                "5:11: `ca_file` cannot be read: No such file or directory (os error 2) (relative paths start at FOLDER)",
+            ],
         ),
         (
             ca("not-pem"),

@@ -26,7 +26,9 @@ fn invalid_server_certificates_are_reported() {
         ),
         (
             tls_configuration("gone", "server.key", ""),
-            &["4:13: `cert_file` cannot be read: No such file or directory (os error 2)"],
+            &[
+                "4:13: `cert_file` cannot be read: No such file or directory (os error 2) (relative paths start at FOLDER)",
+            ],
         ),
         (
             tls_configuration("not-pem", "server.key", ""),
@@ -34,7 +36,9 @@ fn invalid_server_certificates_are_reported() {
         ),
         (
             tls_configuration("server.pem", "gone", ""),
-            &["5:12: `key_file` cannot be read: No such file or directory (os error 2)"],
+            &[
+                "5:12: `key_file` cannot be read: No such file or directory (os error 2) (relative paths start at FOLDER)",
+            ],
         ),
         (
             tls_configuration("server.pem", "server.pem", ""),
@@ -58,7 +62,9 @@ fn invalid_client_authorities_are_reported() {
     check(&[
         (
             tls_configuration("server.pem", "server.key", "client_ca_file = \"gone\""),
-            &["6:18: `client_ca_file` cannot be read: No such file or directory (os error 2)"],
+            &[
+                "6:18: `client_ca_file` cannot be read: No such file or directory (os error 2) (relative paths start at FOLDER)",
+            ],
         ),
         (
             tls_configuration(
@@ -112,7 +118,9 @@ fn invalid_issuers_are_reported() {
         ),
         (
             issuer("jwks_file = \"gone\""),
-            &["8:13: `jwks_file` cannot be read: No such file or directory (os error 2)"],
+            &[
+                "8:13: `jwks_file` cannot be read: No such file or directory (os error 2) (relative paths start at FOLDER)",
+            ],
         ),
         (
             issuer("jwks_file = \"not-pem\""),
