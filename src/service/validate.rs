@@ -37,14 +37,17 @@ impl Validation {
         value: &'a str,
         mut configured: impl Iterator<Item = &'a String>,
     ) -> String {
-        let value = if value.is_empty() {
-            let (Some(only), None) = (configured.next(), configured.next()) else {
-                self.add_violation(field, "required unless exactly one target is configured");
+        let value = match (value, configured.next(), configured.next()) {
+            ("", Some(only), None) => only,
+            ("", first, _) => {
+                let rule = match first {
+                    None => "no target of this kind is configured",
+                    Some(_) => "required unless exactly one target is configured",
+                };
+                self.add_violation(field, rule);
                 return String::new();
-            };
-            only
-        } else {
-            value
+            }
+            _ => value,
         };
         let valid = names::is_alias(value);
         let rule = "must be 1-64 characters of A-Z a-z 0-9 . _ -";

@@ -15,7 +15,7 @@ use tonic::{
 use useradmin::{proto::descriptors, sandbox::Sandbox};
 use useradmin_testkit::{
     App, CallFailure, Reply, Signer, Upstream, batch_deleted, batch_request, batch_section,
-    start_batch,
+    delete_by_id, start_batch,
 };
 
 use crate::callers::issuer_section;
@@ -104,6 +104,15 @@ async fn malformed_message_is_invalid_request_with_details() {
         assert_eq!(failure.metadata_value("outcome"), "not_sent");
     }
     assert!(upstream.received().is_empty());
+}
+
+#[tokio::test]
+async fn omitted_alias_without_targets_names_the_cause() {
+    let (app, _) = start_batch(|_| Reply::empty(200)).await;
+    let failure = app.delete_hmc_user(delete_by_id("id-1")).await.unwrap_err();
+    failure.expect(Code::InvalidArgument, "INVALID_REQUEST");
+    let cause = "no target of this kind is configured";
+    assert_eq!(failure.bad_request, [("hmc".to_owned(), cause.to_owned())]);
 }
 
 /// Sends a character that no rule permits in each text field of each rpc.
