@@ -109,7 +109,7 @@ pub const CHECK_CONFIG: Sections = Sections {
         ),
         (
             "1",
-            "With --connect: a target did not accept its credential",
+            "With --connect: a target did not accept its credential or was not reached within --timeout",
         ),
         ("2", "The configuration or an argument is invalid"),
     ],
