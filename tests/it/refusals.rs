@@ -150,7 +150,11 @@ fn totals(lines: &[Value], reason: &str, peer: &str) -> (u64, u64) {
     assert!(summaries.len() <= 1, "{summaries:?}");
     // Only audit records have this key.
     let auth = lines.iter().filter_map(|line| line.get("auth"));
-    assert_eq!(auth.filter(|auth| *auth != "anonymous").count(), 0);
+    let expected = match reason {
+        "CALLER_UNAUTHENTICATED" => "none",
+        _ => "anonymous",
+    };
+    assert_eq!(auth.filter(|auth| *auth != expected).count(), 0);
     let count = summaries.iter().map(|line| line["count"].as_u64().unwrap());
     (u64::try_from(single.len()).unwrap(), count.sum())
 }
