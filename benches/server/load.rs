@@ -111,10 +111,10 @@ impl Load {
             let start = Instant::now();
             is_measuring.store(true, Ordering::Relaxed);
             sleep(time).await;
-            let durations = start.elapsed();
+            let elapsed = start.elapsed();
             is_measuring.store(false, Ordering::Relaxed);
             stop.store(true, Ordering::Relaxed);
-            sample(callers.join_all().await.concat(), durations)
+            sample(callers.join_all().await.concat(), elapsed)
         })
     }
 

@@ -117,7 +117,7 @@ fn check(identity: &Identity, header: &Header, claims: &Claims) {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let now = now.unwrap_or_default().as_secs_f64();
     assert!(claims.exp > now - 62.0, "{claims:?}");
-    let is_active = claims.nbf.is_none_or(|is_active| is_active < now + 62.0);
+    let is_active = claims.nbf.is_none_or(|not_before| not_before < now + 62.0);
     assert!(is_active, "{claims:?}");
 }
 

@@ -51,7 +51,8 @@ metrics! {
         refused: Family<Labels<1>, Counter> = "connections_refused",
             "Connections that were closed at once, by the limit that they exceeded";
         aborted: Family<Labels<1>, Counter> = "connections_aborted",
-            "Connections that were closed because the peer violated HTTP/2, by error code, or stopped reading (NOT_READ)";
+            "Connections that were closed because the peer violated HTTP/2, by error code, or stopped reading \
+             (NOT_READ)";
         handshakes_failed: Family<Labels<1>, Counter> = "handshakes_failed",
             "Connections that were closed before they began HTTP/2, by cause";
         unidentified: Family<Labels<1>, Counter> = "unidentified_calls",

@@ -15,8 +15,8 @@ use std::{
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, sleep};
 
-/// Time after which a connection is closed if its peer reads nothing of a response. Responses are small, so a peer that still
-/// reads needs far less time.
+/// Time after which a connection is closed if its peer reads nothing of a response. Responses are small, so a peer that
+/// still reads needs far less time.
 pub const STALL_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Number of calls that a connection may have, regardless of the number of other calls.

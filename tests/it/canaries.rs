@@ -48,11 +48,11 @@ fn canary_is_detected_in_every_encoding() {
 #[test]
 fn canary_in_log_line_is_detected() {
     static RECORDED: Mutex<Vec<(String, Option<&str>)>> = Mutex::new(Vec::new());
-    fn is_recorded(metadata: &Metadata<'_>, text: &str) {
+    fn on_record(metadata: &Metadata<'_>, text: &str) {
         let mut actual = RECORDED.lock().unwrap();
         actual.push((metadata.target().to_owned(), find(text)));
     }
-    tracing::subscriber::with_default(LogCapture { is_recorded }, || {
+    tracing::subscriber::with_default(LogCapture { on_record }, || {
         tracing::trace!(target: "a_crate::deep", value = SESSION, "a field");
         tracing::error!(target: "b", "a message with {PASSWORD}");
         tracing::info!(target: "c", value = ?Some(TOKEN), "a Debug");

@@ -101,7 +101,7 @@ pub fn check_file(path: &Path) {
 /// A `tracing` subscriber that receives every span and event of every crate at every level.
 pub struct LogCapture {
     /// Function that is called with the metadata and the text of each span or event.
-    pub is_recorded: fn(&Metadata<'_>, &str),
+    pub on_record: fn(&Metadata<'_>, &str),
 }
 
 /// The crates that have logged so far, that is, the first segment of each target.
@@ -115,7 +115,7 @@ impl LogCapture {
     fn capture(&self, metadata: &Metadata<'_>, record: impl FnOnce(&mut Text)) {
         let mut text = Text(String::new());
         record(&mut text);
-        (self.is_recorded)(metadata, &text.0);
+        (self.on_record)(metadata, &text.0);
     }
 }
 
@@ -173,7 +173,7 @@ pub fn watch_logs() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let capture = LogCapture {
-            is_recorded: |metadata, text| check(metadata.target(), text),
+            on_record: |metadata, text| check(metadata.target(), text),
         };
         tracing::subscriber::set_global_default(capture).unwrap();
         let before = std::panic::take_hook();
