@@ -165,14 +165,17 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    /// Adds a record. Returns `None` if the queue is full. Otherwise returns whether the record is the first one of
+    /// Adds a record. Returns `None` if the queue is full; a lost outcome is counted and logged. Otherwise returns whether the record is the first one of
     /// its runtime in the batch, in which case the caller must call [`Queue::wake`].
     pub(super) fn push(&self, job: Job) -> Option<bool> {
         let mut state = crate::lock(&self.state);
         let State { next, status, .. } = &mut *state;
         let is_outcome = job.record.event == Event::Outcome;
         if next.records() >= CAPACITY && !job.record.ends_intent {
-            status.lost += u64::from(is_outcome);
+            if is_outcome {
+                status.lost += 1;
+                job.record.log_loss();
+            }
             return None;
         }
         status.pending += usize::from(is_outcome);

@@ -134,6 +134,12 @@ impl Record {
         }
     }
 
+    /// Logs that this outcome will not be recorded.
+    pub(super) fn log_loss(&self) {
+        let (request_id, outcome) = (&self.request_id, self.outcome);
+        tracing::error!(request_id, outcome, "audit outcome lost");
+    }
+
     /// Creates a record from these members.
     fn from_members(event: Event, outcome: &'static str, members: Map<String, Value>) -> Self {
         Self {

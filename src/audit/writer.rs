@@ -334,8 +334,7 @@ impl Writer {
             return waiter;
         }
         self.queue.update(|status| status.lost += 1);
-        let (request_id, outcome) = (record.request_id, record.outcome);
-        tracing::error!(request_id, outcome, "audit outcome lost");
+        record.log_loss();
         waiter
     }
 }

@@ -62,7 +62,7 @@ pub(super) fn register<M: Metric + Clone>(
     metric
 }
 
-/// Maximum number of handles that are kept. It is enough for the labels that occur often.
+/// Maximum number of handles that are kept, which are those of the labels that occur first.
 const MAX_HANDLES: usize = 16;
 
 /// Handles of metrics by their labels. Finding one of them is faster than a look-up in the family, which hashes all
@@ -82,10 +82,11 @@ impl<K: PartialEq, M: Clone> Handles<K, M> {
         if let Some((_, handle)) = handles.iter().find(|(known, _)| *known == labels) {
             return handle.clone();
         }
+        let is_full = handles.len() >= MAX_HANDLES;
         drop(handles);
         let handle = look_up();
-        let mut handles = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        if handles.len() < MAX_HANDLES {
+        if !is_full {
+            let mut handles = self.0.write().unwrap_or_else(PoisonError::into_inner);
             handles.push((labels, handle.clone()));
         }
         handle

@@ -40,7 +40,7 @@ pub(super) fn entry<'a>(
 }
 
 /// Records how a call ended. The record is queued at once, so it is written even if the returned future is dropped.
-/// The future waits for that, at most until the deadline of the call.
+/// The future waits for that, at most until the deadline of the call, and logs a failure.
 pub(super) fn record(
     shared: &Shared,
     call: &CallContext,

@@ -45,7 +45,7 @@ impl Operation {
         };
         let disconnected = CancellationToken::new();
         let limits = CallLimits::new(deadline, disconnected.clone());
-        let call = Arc::clone(&self.call);
+        let (facts, call) = (self.facts.clone(), Arc::clone(&self.call));
         // Boxed, because the future is large and is moved several times.
         let work = Box::pin(self.execute(limits, work));
         // A drain waits for the task, since the operation holds a token.
@@ -55,7 +55,7 @@ impl Operation {
         task.await.unwrap_or_else(|_| {
             let facts = CallFacts {
                 outcome: Effect::Unknown,
-                ..call.facts()
+                ..facts
             };
             let failure = Failure::internal("the task of the call was aborted");
             let status = status(&failure, &facts);

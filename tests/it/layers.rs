@@ -12,7 +12,7 @@ const FORBIDDEN_IMPORTS: [(&str, &[&str]); 9] = [
     (
         "error",
         &[
-            "crate::authorization",
+            "crate::access",
             "crate::config",
             "crate::server",
             "crate::service",
@@ -22,12 +22,7 @@ const FORBIDDEN_IMPORTS: [(&str, &[&str]); 9] = [
     ),
     (
         "upstream",
-        &[
-            "crate::authorization",
-            "crate::server",
-            "crate::service",
-            "tonic",
-        ],
+        &["crate::access", "crate::server", "crate::service", "tonic"],
     ),
     (
         "access",
@@ -41,7 +36,7 @@ const FORBIDDEN_IMPORTS: [(&str, &[&str]); 9] = [
     (
         "audit",
         &[
-            "crate::authorization",
+            "crate::access",
             "crate::server",
             "crate::service",
             "crate::upstream",
@@ -60,7 +55,7 @@ const FORBIDDEN_IMPORTS: [(&str, &[&str]); 9] = [
     (
         "metrics",
         &[
-            "crate::authorization",
+            "crate::access",
             "crate::server",
             "crate::service",
             "crate::trace",
@@ -70,7 +65,7 @@ const FORBIDDEN_IMPORTS: [(&str, &[&str]); 9] = [
     (
         "trace",
         &[
-            "crate::authorization",
+            "crate::access",
             "crate::metrics",
             "crate::server",
             "crate::service",
