@@ -5,9 +5,14 @@ use useradmin_testkit::{ReceivedRequest, Reply};
 const TOKEN: &str = r#"{"token_type":"Bearer","expires_in":86399,"access_token":"eyJ0eXAiOiJKV1QiLCJhbGciOiJSUzI1NiJ9.eyJhdWQiOiJodHRwczovL2JhdGNoLmNvcmUud2luZG93cy5uZXQvIn0.c2lnbmF0dXJl"}"#;
 const SESSION: &str = r#"{"api-session":"4j0u1wj3oasr4hnl6xqnkd1exhnq1e2nt6pj23kaw3mdtnewyy"}"#;
 const USER: &str = r#"{"object-id":"11111111-2222-3333-4444-555555555555","object-uri":"/api/users/11111111-2222-3333-4444-555555555555","name":"alice","type":"standard","class":"user","parent":null}"#;
-const NODE: &str = r#"{"id":"node-1","state":"idle"}"#;
 const REQUEST_ID: &str = "6b1e4a1c-0d5f-4a3e-8f63-0c8f1c7d9a01";
 const CLIENT_REQUEST_ID: &str = "11111111-1111-1111-1111-111111111111";
+
+/// Returns the node that a path identifies: `/pools/{poolId}/nodes/{nodeId}`.
+fn node(path: &str) -> String {
+    let id = path.rsplit('/').next().unwrap_or_default();
+    format!(r#"{{"id":"{id}","state":"idle"}}"#)
+}
 
 /// Returns the response to a request.
 pub fn respond(request: &ReceivedRequest) -> Reply {
@@ -16,7 +21,7 @@ pub fn respond(request: &ReceivedRequest) -> Reply {
     let reply = match request.method.as_str() {
         "DELETE" if is_batch => Reply::json(200, "{}"),
         "DELETE" => Reply::json(204, ""),
-        "GET" if is_batch => Reply::json(200, NODE),
+        "GET" if is_batch => Reply::json(200, &node(path)),
         "GET" => Reply::json(200, USER),
         _ if path == "/api/sessions" => Reply::json(200, SESSION),
         _ => Reply::json(200, TOKEN),
