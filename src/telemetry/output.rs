@@ -23,6 +23,10 @@ const MIN_LINE_BYTES: usize = 256;
 /// the queue were full, it would print an error to standard output, which may carry the audit log.
 const QUEUE_LINES: usize = MAX_QUEUED_BYTES / MIN_LINE_BYTES + 1;
 
+/// Maximum number of bytes that are written together, unless a line is longer. Linux writes as many bytes to a pipe
+/// without those of other processes in between (pipe(7), `PIPE_BUF`).
+const MAX_WRITE_BYTES: usize = 4_096;
+
 /// Number of lines that were not written because the queue was full or standard error failed.
 static DROPPED: AtomicU64 = AtomicU64::new(0);
 
@@ -46,6 +50,8 @@ impl Output {
         let writer = StandardError {
             format,
             queued_bytes: Arc::clone(&queued_bytes),
+            lines: Vec::with_capacity(MAX_WRITE_BYTES),
+            cost: 0,
             reported: 0,
             torn: false,
         };
@@ -90,10 +96,13 @@ fn cost(bytes: &[u8]) -> usize {
     bytes.len().max(MIN_LINE_BYTES)
 }
 
-/// The receiving side of the queue, in the thread.
+/// The receiving side of the queue, in the thread. It writes the lines that are in the queue at the same time together.
 struct StandardError {
     format: LogFormat,
     queued_bytes: Arc<AtomicUsize>,
+    /// The lines to write, and what they count in the queue.
+    lines: Vec<u8>,
+    cost: usize,
     /// The number of dropped lines that the log has reported.
     reported: u64,
     /// Whether the last line was written only in part.
@@ -101,37 +110,55 @@ struct StandardError {
 }
 
 impl StandardError {
-    fn write_line(&mut self, line: &[u8]) -> io::Result<()> {
-        if self.torn {
-            write_whole(b"\n")?;
+    /// Writes the lines. Returns the number of lines that were not written completely.
+    fn write_lines(&mut self) -> u64 {
+        if self.torn && write_whole(b"\n") == 1 {
             self.torn = false;
         }
-        write_whole(line).inspect_err(|_| self.torn = true)
+        let written = if self.torn {
+            0
+        } else {
+            write_whole(&self.lines)
+        };
+        let (done, rest) = self.lines.split_at(written);
+        self.torn |= done.last().is_some_and(|last| *last != b'\n');
+        let dropped = rest.split_inclusive(|byte| *byte == b'\n').count();
+        self.lines.clear();
+        self.queued_bytes.fetch_sub(self.cost, Ordering::Relaxed);
+        self.cost = 0;
+        dropped as u64
+    }
+
+    /// Writes the lines, and counts those that were not written completely as dropped.
+    fn write_queued(&mut self) {
+        DROPPED.fetch_add(self.write_lines(), Ordering::Relaxed);
     }
 }
 
 impl Write for StandardError {
-    /// Writes a line from the queue, and counts it as dropped on failure. Never returns an error: after an
-    /// interruption, the library would write the line again, and it would print other errors to standard error.
+    /// Adds a line from the queue to those that are written together. Never returns an error: after an interruption,
+    /// the library would write the line again, and it would print other errors to standard error.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let written = self.write_line(line);
-        self.queued_bytes.fetch_sub(cost(line), Ordering::Relaxed);
-        if written.is_err() {
-            DROPPED.fetch_add(1, Ordering::Relaxed);
+        if self.lines.len() + line.len() > MAX_WRITE_BYTES {
+            self.write_queued();
         }
+        self.lines.extend_from_slice(line);
+        self.cost += cost(line);
         Ok(line.len())
     }
 
-    /// Logs the number of lines that were dropped since the last report. The library calls this function when the
-    /// queue is empty.
+    /// Writes the lines, and logs the number of lines that were dropped since the last report. The library calls this
+    /// function when the queue is empty.
     fn flush(&mut self) -> io::Result<()> {
+        self.write_queued();
         let dropped = dropped_lines();
         let new = dropped - self.reported;
         if new > 0 {
             let resumed = self
                 .format
                 .line("WARN", "log output resumed", "dropped", &new.into());
-            if self.write_line(resumed.as_bytes()).is_ok() {
+            self.lines.extend_from_slice(resumed.as_bytes());
+            if self.write_lines() == 0 {
                 self.reported = dropped;
             }
         }
@@ -140,21 +167,22 @@ impl Write for StandardError {
     }
 }
 
-/// Writes all of `bytes`. If another process has made the shared standard error non-blocking, waits until it is
-/// writable.
-fn write_whole(mut bytes: &[u8]) -> io::Result<()> {
+/// Writes bytes, and returns how many were written, which are all unless there is an error. If another process has made
+/// the shared standard error non-blocking, waits until it is writable.
+fn write_whole(bytes: &[u8]) -> usize {
     let mut stderr = io::stderr().lock();
-    while !bytes.is_empty() {
-        match stderr.write(bytes) {
-            Ok(0) => return Err(ErrorKind::WriteZero.into()),
-            Ok(written) => bytes = &bytes[written..],
+    let mut done = 0;
+    while done < bytes.len() {
+        match stderr.write(&bytes[done..]) {
+            Ok(0) => break,
+            Ok(written) => done += written,
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 // An error is ignored, because a signal may interrupt `poll`. The loop then tries again.
                 let _ = poll(&mut [PollFd::new(&stderr, PollFlags::OUT)], None);
             }
-            Err(error) => return Err(error),
+            Err(_) => break,
         }
     }
-    Ok(())
+    done
 }
