@@ -39,11 +39,19 @@ impl Members {
         let _ = write!(self.0, "{value}");
     }
 
-    /// Adds an object.
-    pub fn object(&mut self, key: &'static str, members: &Self) {
+    /// Adds the members of another object.
+    pub fn extend(&mut self, others: &Self) {
+        if !self.0.is_empty() && !others.0.is_empty() {
+            self.0.push(',');
+        }
+        self.0.push_str(&others.0);
+    }
+
+    /// Adds an object, to which `add` adds the members.
+    pub fn object(&mut self, key: &'static str, add: impl FnOnce(&mut Self)) {
         self.key(key);
         self.0.push('{');
-        self.0.push_str(&members.0);
+        add(self);
         self.0.push('}');
     }
 
@@ -53,7 +61,7 @@ impl Members {
     }
 
     fn key(&mut self, key: &'static str) {
-        if !self.0.is_empty() {
+        if !matches!(self.0.as_bytes().last(), None | Some(b'{')) {
             self.0.push(',');
         }
         self.0.push('"');
@@ -71,11 +79,12 @@ impl From<Map<String, Value>> for Members {
 
 /// Returns whether a text is a string of JSON, without hidden characters, if it is put in quotes.
 fn is_plain(text: &str) -> bool {
-    let mut special = 0;
-    for byte in text.bytes() {
-        // Without branches, the compiler checks many bytes at once.
-        special |= u8::from(byte < b' ') | u8::from(byte > b'~');
-        special |= u8::from(byte == b'"') | u8::from(byte == b'\\');
-    }
-    special == 0
+    let special = |byte: u8| {
+        // Without branches, the compiler checks a chunk at once.
+        let hidden = u8::from(byte < b' ') | u8::from(byte > b'~');
+        hidden | u8::from(byte == b'"') | u8::from(byte == b'\\')
+    };
+    let (chunks, rest) = text.as_bytes().as_chunks::<8>();
+    let any = |bytes: &[u8]| bytes.iter().fold(0, |found, byte| found | special(*byte)) != 0;
+    !chunks.iter().any(|chunk| any(chunk)) && !any(rest)
 }

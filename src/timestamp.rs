@@ -4,48 +4,47 @@ use time::OffsetDateTime;
 
 /// Returns a UTC time as RFC 3339 text with milliseconds.
 pub fn with_milliseconds(at: OffsetDateTime) -> String {
-    let mut text = to_seconds(at);
-    push_digits::<3>(&mut text, at.millisecond().into());
-    text.push('Z');
-    text
+    let mut text = *b"0000-00-00T00:00:00.000Z";
+    write_seconds(&mut text, at);
+    write_digits(&mut text[20..23], at.millisecond().into());
+    to_string(&text)
 }
 
 /// Returns a UTC time as RFC 3339 text with microseconds.
 pub fn with_microseconds(at: OffsetDateTime) -> String {
-    let mut text = to_seconds(at);
-    push_digits::<6>(&mut text, at.microsecond());
-    text.push('Z');
-    text
+    let mut text = *b"0000-00-00T00:00:00.000000Z";
+    write_seconds(&mut text, at);
+    write_digits(&mut text[20..26], at.microsecond());
+    to_string(&text)
 }
 
-/// Returns a time as text up to the point before the fraction of its second.
-fn to_seconds(at: OffsetDateTime) -> String {
+/// Writes the digits of a time, except those of the fraction of its second.
+fn write_seconds(text: &mut [u8], at: OffsetDateTime) {
     let (year, month, day) = at.to_calendar_date();
     let (hour, minute, second) = at.to_hms();
-    let mut text = String::with_capacity(32);
-    push_digits::<4>(&mut text, year.unsigned_abs());
-    for (separator, number) in [
-        ('-', u8::from(month)),
-        ('-', day),
-        ('T', hour),
-        (':', minute),
-        (':', second),
+    write_digits(&mut text[..4], year.unsigned_abs());
+    for (position, number) in [
+        (5, u8::from(month)),
+        (8, day),
+        (11, hour),
+        (14, minute),
+        (17, second),
     ] {
-        text.push(separator);
-        push_digits::<2>(&mut text, number.into());
+        write_digits(&mut text[position..position + 2], number.into());
     }
-    text.push('.');
-    text
 }
 
-/// Appends the last `N` decimal digits of a number.
-fn push_digits<const N: usize>(text: &mut String, mut number: u32) {
-    let mut digits = ['0'; N];
+/// Writes the last decimal digits of a number.
+fn write_digits(digits: &mut [u8], mut number: u32) {
     for digit in digits.iter_mut().rev() {
-        *digit = char::from(b'0' + (number % 10) as u8);
+        *digit = b'0' + (number % 10) as u8;
         number /= 10;
     }
-    text.extend(digits);
+}
+
+fn to_string(text: &[u8]) -> String {
+    // Digits and separators are always valid UTF-8.
+    String::from_utf8_lossy(text).into_owned()
 }
 
 #[cfg(test)]

@@ -22,7 +22,11 @@ use useradmin::proto::{
     user_admin_server::{UserAdmin, UserAdminServer},
 };
 
-use crate::peer::{Peer, place};
+use crate::{
+    cpus::SERVER_CPU,
+    load::Endpoint,
+    peer::{Peer, place},
+};
 
 /// The HTTP client of a baseline.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -60,7 +64,14 @@ pub fn start(
     let value = client.to_possible_value().unwrap();
     command.args(["baseline", value.get_name()]);
     command.args([address.to_string(), upstream.to_string()]);
-    Peer::start(runtime, client.name(), command, (folder, address))
+    let endpoint = Endpoint::new(address, None);
+    Peer::start(
+        runtime,
+        client.name(),
+        command,
+        (folder, endpoint),
+        &[SERVER_CPU],
+    )
 }
 
 /// Runs a baseline until SIGTERM.

@@ -6,19 +6,23 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 pub const SERVER_CPU: usize = 0;
 /// CPU of the load generator and the upstream.
 pub const LOAD_CPU: usize = 1;
+/// Both CPUs, for a server that shares them with the load generator and the upstream.
+pub const BOTH_CPUS: &[usize] = &[SERVER_CPU, LOAD_CPU];
 
-/// Pins this thread, and all threads and processes that it starts afterwards, to a CPU. Has no effect if the machine
-/// does not have this CPU.
-pub fn pin(cpu: usize) {
+/// Pins this thread, and all threads and processes that it starts afterwards, to these CPUs. Has no effect if the
+/// machine has none of them.
+pub fn pin(cpus: &[usize]) {
     let mut set = CpuSet::new();
-    set.set(cpu);
+    for cpu in cpus {
+        set.set(*cpu);
+    }
     let _ = sched_setaffinity(None, &set);
 }
 
-/// Runs `work` pinned to a CPU, then pins this thread to [`LOAD_CPU`] again.
-pub fn run_on<T>(cpu: usize, work: impl FnOnce() -> T) -> T {
-    pin(cpu);
+/// Runs `work` pinned to these CPUs, then pins this thread to [`LOAD_CPU`] again.
+pub fn run_on<T>(cpus: &[usize], work: impl FnOnce() -> T) -> T {
+    pin(cpus);
     let result = work();
-    pin(LOAD_CPU);
+    pin(&[LOAD_CPU]);
     result
 }

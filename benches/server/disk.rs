@@ -43,7 +43,13 @@ fn measure_with_delay(rig: &Rig, delay_ms: u64) -> bool {
     };
     let program = &rig.servers[0];
     let command = with_slow_sync(program, delay_ms);
-    let synced = Peer::server(&rig.runtime, command, rig.upstream, &settings(true));
+    let synced = Peer::server(
+        &rig.runtime,
+        command,
+        rig.upstream,
+        &settings(true),
+        rig.tls.as_ref(),
+    );
     let unsynced = rig.server(program, &settings(false));
     let mut passed = true;
     let rows = IN_FLIGHT.map(|in_flight| {
@@ -56,7 +62,7 @@ fn measure_with_delay(rig: &Rig, delay_ms: u64) -> bool {
         for _ in 0..rig.rounds {
             syncs.push(sync_latency(synced.folder(), rig.time / 5));
             for (peer, rates) in [&synced, &unsynced].into_iter().zip(&mut rates) {
-                let sample = load.run(&rig.runtime, peer.address, rig.time, || {});
+                let sample = load.run(&rig.runtime, &peer.endpoint, rig.time, || {});
                 peer.discard_output();
                 rates.push(sample.rate);
             }

@@ -9,7 +9,12 @@ use std::{
 
 use tokio::runtime::Runtime;
 
-use crate::peer::{Peer, place};
+use crate::{
+    cpus::SERVER_CPU,
+    load::Endpoint,
+    peer::{Peer, place},
+    tls::Tls,
+};
 
 const FOLDER: &str = env!("CARGO_MANIFEST_DIR");
 const FILE: &str = "useradmin/v1/user_admin.proto";
@@ -48,12 +53,30 @@ pub fn is_installed(program: &Path) -> bool {
 }
 
 /// Starts Envoy. `command` is Envoy, or a tool that runs Envoy.
-pub fn start(runtime: &Runtime, mut command: Command, upstream: SocketAddr) -> Peer {
+pub fn start(
+    runtime: &Runtime,
+    mut command: Command,
+    upstream: SocketAddr,
+    tls: Option<&Tls>,
+) -> Peer {
     let (folder, address) = place();
     let compiler = compiler(&folder);
     let descriptors = folder.join("descriptors");
     fs::write(&descriptors, compiler.encode_file_descriptor_set()).unwrap();
-    let text = include_str!("envoy/envoy.yaml")
+    let mut text = include_str!("envoy/envoy.yaml").to_owned();
+    if let Some(tls) = tls {
+        tls.write_files(&folder);
+        for (comment, part) in [
+            (
+                "# DOWNSTREAM_TLS\n",
+                include_str!("envoy/downstream_tls.yaml"),
+            ),
+            ("# UPSTREAM_TLS\n", include_str!("envoy/upstream_tls.yaml")),
+        ] {
+            text = text.replace(comment, &part.replace("FOLDER", folder.to_str().unwrap()));
+        }
+    }
+    let text = text
         .replace("LISTEN_PORT", &address.port().to_string())
         .replace("UPSTREAM_PORT", &upstream.port().to_string())
         .replace("DESCRIPTORS", descriptors.to_str().unwrap());
@@ -62,5 +85,11 @@ pub fn start(runtime: &Runtime, mut command: Command, upstream: SocketAddr) -> P
     command.args(["--concurrency", "1", "--log-level", "error"]);
     command.arg("--disable-hot-restart");
     command.arg("--config-path").arg(file);
-    Peer::start(runtime, "Envoy", command, (folder, address))
+    Peer::start(
+        runtime,
+        "Envoy",
+        command,
+        (folder, Endpoint::new(address, tls)),
+        &[SERVER_CPU],
+    )
 }

@@ -1,6 +1,7 @@
 //! Measurements with increasing numbers of concurrent calls, HMCs and connections.
 
 use crate::{
+    cpus::BOTH_CPUS,
     load::{self, Load},
     peer::ServerSettings,
     process,
@@ -14,6 +15,39 @@ const HMCS: [usize; 5] = [1, 10, 50, 100, 200];
 const CONNECTIONS: [usize; 6] = [1, 10, 100, 1_000, 4_000, 10_000];
 /// Maximum number of streams per connection (`max_concurrent_streams`).
 const STREAMS: usize = 64;
+
+/// Measures one and two CPUs. With two, the server shares them with the load generator and the upstream, so only its CPU
+/// time for each call is comparable: the calls that two CPUs can serve are twice those of one CPU, divided by the ratio.
+pub fn cpus(rig: &Rig) -> bool {
+    let one = rig.first(&ServerSettings::default());
+    let two = rig.first(&ServerSettings {
+        cpus: BOTH_CPUS,
+        ..ServerSettings::default()
+    });
+    let loads = [64, 256].map(|in_flight| Load {
+        in_flight,
+        connections: 16,
+        ..batch(false)
+    });
+    let rounds = rig.in_sequence(&[one, two], &loads);
+    let rows = loads.iter().enumerate().map(|(at, load)| {
+        let [one, two] = [0, 1].map(|server: usize| rounds[server][at].median(|of| of.cpu));
+        vec![
+            load.in_flight.to_string(),
+            format!("{one:.1}"),
+            format!("{two:.1}"),
+            format!("{:.2}", 2.0 * one / two),
+        ]
+    });
+    let heading = [
+        "in flight",
+        "CPU us/call with 1 CPU",
+        "with 2 CPUs",
+        "capacity of 2 CPUs, 1 CPU = 1",
+    ];
+    print(&heading, &rows.collect::<Vec<_>>());
+    true
+}
 
 /// Runs all three measurements.
 pub fn run(rig: &Rig) -> bool {
@@ -68,7 +102,7 @@ fn hmcs(rig: &Rig) {
         let peer = &rig.first(&setting);
         let memory_idle = process::memory(peer.pid(), "VmRSS");
         for index in 0..hmcs {
-            hmc(&format!("hmc{index}"), false).calls(&rig.runtime, peer.address, 1);
+            hmc(&format!("hmc{index}"), false).calls(&rig.runtime, &peer.endpoint, 1);
         }
         let memory_used = process::memory(peer.pid(), "VmRSS");
         let measurement = rig.measure(peer, &hmc(&format!("hmc{}", hmcs - 1), false));
@@ -108,7 +142,7 @@ fn connections(rig: &Rig) {
         let open_connections: Vec<_> = rig.runtime.block_on(async {
             let mut open_connections = Vec::new();
             for _ in 0..connections {
-                open_connections.push(load::connect(peer.address).await.unwrap());
+                open_connections.push(load::connect(&peer.endpoint).await.unwrap());
             }
             open_connections
         });

@@ -14,7 +14,16 @@ use std::{
 use bytes::Bytes;
 use h2::client::SendRequest;
 use http::{HeaderMap, HeaderValue, Request};
-use tokio::{net::TcpStream, runtime::Runtime, task::JoinSet, time::sleep};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    runtime::Runtime,
+    task::JoinSet,
+    time::sleep,
+};
+use tokio_rustls::TlsConnector;
+
+use crate::tls::Tls;
 
 /// A method, its request message and the concurrency of the calls.
 #[derive(Clone)]
@@ -27,6 +36,22 @@ pub struct Load {
     pub in_flight: usize,
     /// Number of connections that the calls share.
     pub connections: usize,
+}
+
+/// Address of a server, and the TLS of its callers.
+#[derive(Clone)]
+pub struct Endpoint {
+    pub address: SocketAddr,
+    tls: Option<TlsConnector>,
+}
+
+impl Endpoint {
+    pub fn new(address: SocketAddr, tls: Option<&Tls>) -> Self {
+        Self {
+            address,
+            tls: tls.map(Tls::connector),
+        }
+    }
 }
 
 /// Result of a measurement.
@@ -53,7 +78,7 @@ impl Load {
     }
 
     /// Makes this number of calls, at most `in_flight` at a time.
-    pub fn calls(&self, runtime: &Runtime, server: SocketAddr, calls: usize) {
+    pub fn calls(&self, runtime: &Runtime, server: &Endpoint, calls: usize) {
         runtime.block_on(async {
             let in_flight = self.in_flight.min(calls);
             let mut callers = JoinSet::new();
@@ -76,8 +101,13 @@ impl Load {
         });
     }
 
-    fn request(&self, server: SocketAddr) -> Request<()> {
-        let uri = format!("http://{server}{}", self.rpc);
+    fn request(&self, server: &Endpoint) -> Request<()> {
+        let scheme = if server.tls.is_some() {
+            "https"
+        } else {
+            "http"
+        };
+        let uri = format!("{scheme}://localhost:{}{}", server.address.port(), self.rpc);
         let request = Request::post(uri)
             .header("te", "trailers")
             .header("content-type", "application/grpc")
@@ -90,7 +120,7 @@ impl Load {
     pub fn run(
         &self,
         runtime: &Runtime,
-        server: SocketAddr,
+        server: &Endpoint,
         time: Duration,
         started: impl FnOnce(),
     ) -> Sample {
@@ -103,8 +133,9 @@ impl Load {
             let mut callers = JoinSet::new();
             for index in 0..self.in_flight {
                 let client = clients[index % self.connections].clone();
+                let request = self.request(server);
                 let (is_measuring, stop) = (Arc::clone(&is_measuring), Arc::clone(&stop));
-                callers.spawn(self.clone().caller(server, client, is_measuring, stop));
+                callers.spawn(self.clone().caller(request, client, is_measuring, stop));
             }
             sleep(time / 5).await;
             started();
@@ -120,13 +151,12 @@ impl Load {
 
     async fn caller(
         self,
-        server: SocketAddr,
+        request: Request<()>,
         mut client: SendRequest<Bytes>,
         is_measuring: Arc<AtomicBool>,
         stop: Arc<AtomicBool>,
     ) -> Vec<Duration> {
         let mut durations = Vec::new();
-        let request = self.request(server);
         while !stop.load(Ordering::Relaxed) {
             let started = Instant::now();
             client = client.ready().await.unwrap();
@@ -140,9 +170,19 @@ impl Load {
 }
 
 /// Establishes a connection and waits until it is ready for calls.
-pub async fn connect(server: SocketAddr) -> Result<SendRequest<Bytes>, Box<dyn Error>> {
-    let stream = TcpStream::connect(server).await?;
+pub async fn connect(server: &Endpoint) -> Result<SendRequest<Bytes>, Box<dyn Error>> {
+    if let Some(tls) = &server.tls {
+        return handshake(useradmin_testkit::connect(tls, server.address).await?).await;
+    }
+    let stream = TcpStream::connect(server.address).await?;
     stream.set_nodelay(true)?;
+    handshake(stream).await
+}
+
+async fn handshake<S>(stream: S) -> Result<SendRequest<Bytes>, Box<dyn Error>>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let (client, connection) = h2::client::handshake(stream).await?;
     tokio::spawn(async move {
         let _ = connection.await;

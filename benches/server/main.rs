@@ -28,6 +28,7 @@ mod process;
 mod requests;
 mod rig;
 mod table;
+mod tls;
 mod upstream;
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
@@ -35,7 +36,7 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 use clap::{Parser, Subcommand};
 use mimalloc::MiMalloc;
 
-use self::rig::Rig;
+use self::{rig::Rig, tls::Tls};
 
 // The allocator of the server, so that the baselines do not differ in this respect.
 #[global_allocator]
@@ -57,6 +58,10 @@ struct Arguments {
     /// Path of Envoy. If it is not installed, the server is compared with the baselines only.
     #[arg(long, global = true, default_value = "envoy")]
     envoy: PathBuf,
+    /// Use TLS 1.3 with client certificates towards the callers, and TLS towards the upstreams, with HTTP/2 for Azure
+    /// Batch. The baselines are left out.
+    #[arg(long, global = true)]
+    tls: bool,
     /// Added by `cargo bench`; ignored.
     #[arg(long, hide = true, global = true)]
     bench: bool,
@@ -72,6 +77,8 @@ enum Benchmark {
     Disk,
     /// Measure 1 to 1,024 calls in flight, 1 to 10,000 connections and 1 to 200 HMCs.
     Growth,
+    /// Compare the CPU time of a call on one and on two CPUs.
+    Cpus,
     /// Count the instructions of one call with valgrind. Exits with 1 if they differ from the recorded numbers.
     Instructions,
     /// Run a baseline. The program starts itself with this command.
@@ -86,6 +93,7 @@ fn main() -> ExitCode {
         Benchmark::Hmc => peers::hmc,
         Benchmark::Disk => disk::run,
         Benchmark::Growth => growth::run,
+        Benchmark::Cpus => growth::cpus,
         Benchmark::Instructions => instructions::run,
         Benchmark::Baseline(arguments) => {
             baseline::run(arguments);
@@ -97,7 +105,13 @@ fn main() -> ExitCode {
         servers.push(env!("CARGO_BIN_EXE_useradmin").into());
     }
     let time = Duration::from_millis(arguments.millis);
-    let rig = Rig::new(arguments.rounds, time, servers, arguments.envoy);
+    let rig = Rig::new(
+        arguments.rounds,
+        time,
+        servers,
+        arguments.envoy,
+        arguments.tls.then(Tls::new),
+    );
     println!("{}", process::machine());
     if measure(&rig) {
         ExitCode::SUCCESS

@@ -12,12 +12,18 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::{runtime::Runtime, time::sleep};
 
-use crate::{cpus, load, process, requests::batch};
+use crate::{
+    cpus,
+    load::{self, Endpoint},
+    process,
+    requests::batch,
+    tls::{self, Tls},
+};
 
 /// A running server.
 pub struct Peer {
     pub name: String,
-    pub address: SocketAddr,
+    pub endpoint: Endpoint,
     /// Time from the start of the process to its first response.
     pub ready: Duration,
     child: Child,
@@ -33,6 +39,7 @@ pub struct ServerSettings {
     /// Number of configured HMCs.
     pub hmcs: usize,
     pub max_connections: u32,
+    pub cpus: &'static [usize],
 }
 
 impl Default for ServerSettings {
@@ -42,6 +49,7 @@ impl Default for ServerSettings {
             sync: true,
             hmcs: 1,
             max_connections: 1024,
+            cpus: &[cpus::SERVER_CPU],
         }
     }
 }
@@ -69,29 +77,44 @@ fn configuration(
     listen: SocketAddr,
     upstream: SocketAddr,
     setting: &ServerSettings,
+    tls: Option<&Tls>,
 ) -> String {
-    fs::write(folder.join("secret"), "a secret of nobody").unwrap();
+    fs::write(folder.join("secret"), "a secret for tests").unwrap();
+    let (mut scheme, mut server_tls, mut identity) = ("http", String::new(), "anonymous");
+    let mut ca_file = String::new();
+    if let Some(tls) = tls {
+        tls.write_files(folder);
+        (scheme, identity) = ("https", tls::CALLER);
+        ca_file = format!("ca_file = \"{}\"\n", tls::AUTHORITY_FILE);
+        server_tls = format!(
+            "[server.tls]\ncert_file = \"{}\"\nkey_file = \"{}\"\nclient_ca_file = \"{}\"\n",
+            tls::CERTIFICATE_FILE,
+            tls::KEY_FILE,
+            tls::AUTHORITY_FILE
+        );
+    }
     let ServerSettings {
         audit,
         sync,
         hmcs,
         max_connections,
+        ..
     } = setting;
     let mut text = format!(
         "[server]\nlisten = \"{listen}\"\nadmin_listen = \"127.0.0.1:0\"\n\
-        [server.limits]\nmax_connections = {max_connections}\n\
+        [server.limits]\nmax_connections = {max_connections}\n{server_tls}\
         [audit]\nfile = \"{audit}\"\nsync = {sync}\n\
-        [batch_accounts.prod]\nurl = \"http://{upstream}\"\nmax_in_flight = 1024\nmax_queued = 1024\n\
+        [batch_accounts.prod]\nurl = \"{scheme}://{upstream}\"\n{ca_file}max_in_flight = 1024\nmax_queued = 1024\n\
         [batch_accounts.prod.credential]\nkind = \"client_secret\"\ntenant_id = \"tenant\"\nclient_id = \"client\"\n\
-        secret_file = \"secret\"\nauthority = \"http://{upstream}\"\n\
-        [[callers]]\nidentity = \"anonymous\"\nallow = [\
+        secret_file = \"secret\"\nauthority = \"{scheme}://{upstream}\"\n\
+        [[callers]]\nidentity = \"{identity}\"\nallow = [\
         {{ rpc = \"DeleteBatchNodeUser\", targets = [\"prod\"], pools = [\"pool-*\"] }}, \
         {{ rpc = \"DeleteHmcUser\", targets = [\"hmc*\"] }}]\n"
     );
     for number in 0..*hmcs {
         let _ = write!(
             text,
-            "[hmcs.hmc{number}]\nurl = \"http://{upstream}\"\nuserid = \"svc\"\npassword_file = \"secret\"\n\
+            "[hmcs.hmc{number}]\nurl = \"{scheme}://{upstream}\"\n{ca_file}userid = \"svc\"\npassword_file = \"secret\"\n\
             max_in_flight = 1024\nprotected_users = [\"ACSADMIN\", \"SERVICE\", \"ENSADMIN\"]\n"
         );
     }
@@ -105,37 +128,46 @@ impl Peer {
         mut program: Command,
         upstream: SocketAddr,
         setting: &ServerSettings,
+        tls: Option<&Tls>,
     ) -> Self {
         let (folder, address) = place();
         let file = folder.join("useradmin.toml");
-        let text = configuration(&folder, address, upstream, setting);
+        let text = configuration(&folder, address, upstream, setting, tls);
         fs::write(&file, text).unwrap();
         program.args(["serve", "--config"]).arg(file);
-        Self::start(runtime, "useradmin", program, (folder, address))
+        let endpoint = Endpoint::new(address, tls);
+        Self::start(
+            runtime,
+            "useradmin",
+            program,
+            (folder, endpoint),
+            setting.cpus,
+        )
     }
 
-    /// Starts a server and waits for its first response.
+    /// Starts a server on these CPUs, and waits for its first response.
     pub fn start(
         runtime: &Runtime,
         name: &str,
         mut command: Command,
-        (folder, address): (PathBuf, SocketAddr),
+        (folder, endpoint): (PathBuf, Endpoint),
+        cpus: &[usize],
     ) -> Self {
         command
             .stdin(Stdio::null())
             .stdout(output(&folder, "stdout"))
             .stderr(output(&folder, "stderr"));
         let started = Instant::now();
-        let child = cpus::run_on(cpus::SERVER_CPU, || command.spawn()).unwrap();
+        let child = cpus::run_on(cpus, || command.spawn()).unwrap();
         let mut peer = Self {
             name: name.to_owned(),
-            address,
+            endpoint,
             ready: Duration::ZERO,
             child,
             folder,
         };
         runtime.block_on(async {
-            while load::connect(address).await.is_err() {
+            while load::connect(&peer.endpoint).await.is_err() {
                 assert!(
                     peer.child.try_wait().unwrap().is_none() && started.elapsed().as_secs() < 60,
                     "{}",
@@ -144,7 +176,7 @@ impl Peer {
                 sleep(Duration::from_millis(1)).await;
             }
         });
-        batch(false).calls(runtime, address, 1);
+        batch(false).calls(runtime, &peer.endpoint, 1);
         peer.ready = started.elapsed();
         peer
     }

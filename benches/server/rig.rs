@@ -23,6 +23,7 @@ use crate::{
     load::{Load, Sample},
     peer::{Peer, ServerSettings},
     table::median,
+    tls::Tls,
     upstream,
 };
 
@@ -35,6 +36,8 @@ pub struct Rig {
     /// Paths of the builds of the server to measure.
     pub servers: Vec<PathBuf>,
     envoy: PathBuf,
+    /// TLS for all connections, or `None` to use none.
+    pub tls: Option<Tls>,
     /// The upstream of the servers, on the CPU of the load generator.
     pub upstream: SocketAddr,
     /// A second upstream, on the CPU of the servers, for direct requests.
@@ -70,17 +73,24 @@ impl Rounds {
 }
 
 impl Rig {
-    pub fn new(rounds: usize, time: Duration, servers: Vec<PathBuf>, envoy: PathBuf) -> Self {
+    pub fn new(
+        rounds: usize,
+        time: Duration,
+        servers: Vec<PathBuf>,
+        envoy: PathBuf,
+        tls: Option<Tls>,
+    ) -> Self {
         // Each connection needs a file descriptor. A failure is ignored because most measurements need few connections.
         let _ = rlimit::raise_open_files();
-        cpus::pin(cpus::LOAD_CPU);
+        cpus::pin(&[cpus::LOAD_CPU]);
         Self {
             rounds,
             time,
             servers,
             envoy,
-            upstream: start_upstream(cpus::LOAD_CPU),
-            near: start_upstream(cpus::SERVER_CPU),
+            upstream: start_upstream(cpus::LOAD_CPU, tls.as_ref()),
+            near: start_upstream(cpus::SERVER_CPU, None),
+            tls,
             runtime: Builder::new_current_thread().enable_all().build().unwrap(),
         }
     }
@@ -88,7 +98,13 @@ impl Rig {
     /// Starts a build of the useradmin server.
     pub fn server(&self, program: &Path, setting: &ServerSettings) -> Peer {
         let program = Command::new(program);
-        Peer::server(&self.runtime, program, self.upstream, setting)
+        Peer::server(
+            &self.runtime,
+            program,
+            self.upstream,
+            setting,
+            self.tls.as_ref(),
+        )
     }
 
     /// Starts the first build of the server.
@@ -96,7 +112,8 @@ impl Rig {
         self.server(&self.servers[0], setting)
     }
 
-    /// Returns the programs to compare: the builds of this server, the baselines, and Envoy if it is installed.
+    /// Returns the programs to compare: the builds of this server, the baselines unless there is TLS, which they do not
+    /// have, and Envoy if it is installed.
     pub fn programs(&self) -> Vec<Program> {
         let mut programs: Vec<_> = self
             .servers
@@ -104,12 +121,10 @@ impl Rig {
             .cloned()
             .map(Program::Useradmin)
             .collect();
-        programs.extend(
-            baseline::Client::value_variants()
-                .iter()
-                .copied()
-                .map(Program::Baseline),
-        );
+        if self.tls.is_none() {
+            let baselines = baseline::Client::value_variants().iter().copied();
+            programs.extend(baselines.map(Program::Baseline));
+        }
         if envoy::is_installed(&self.envoy) {
             programs.push(Program::Envoy);
         }
@@ -129,7 +144,13 @@ impl Rig {
         match program {
             Program::Useradmin(path) => {
                 let setting = ServerSettings::default();
-                let mut peer = Peer::server(&self.runtime, under(path), self.upstream, &setting);
+                let mut peer = Peer::server(
+                    &self.runtime,
+                    under(path),
+                    self.upstream,
+                    &setting,
+                    self.tls.as_ref(),
+                );
                 if self.servers.len() > 1 {
                     peer.name = path.display().to_string();
                 }
@@ -139,7 +160,12 @@ impl Rig {
                 let command = under(&env::current_exe().unwrap());
                 baseline::start(&self.runtime, command, *client, self.upstream)
             }
-            Program::Envoy => envoy::start(&self.runtime, under(&self.envoy), self.upstream),
+            Program::Envoy => envoy::start(
+                &self.runtime,
+                under(&self.envoy),
+                self.upstream,
+                self.tls.as_ref(),
+            ),
         }
     }
 
@@ -147,7 +173,7 @@ impl Rig {
     pub fn measure(&self, peer: &Peer, load: &Load) -> Measurement {
         let mut before = Duration::ZERO;
         let begin = || before = peer.cpu();
-        let sample = load.run(&self.runtime, peer.address, self.time, begin);
+        let sample = load.run(&self.runtime, &peer.endpoint, self.time, begin);
         let cpu = peer.cpu().saturating_sub(before).as_secs_f64() * 1e6 / sample.calls as f64;
         peer.discard_output();
         Measurement { sample, cpu }
@@ -169,15 +195,19 @@ impl Rig {
 }
 
 /// Starts an upstream in a thread pinned to this CPU.
-fn start_upstream(cpu: usize) -> SocketAddr {
+fn start_upstream(cpu: usize, tls: Option<&Tls>) -> SocketAddr {
+    let settings = Settings {
+        tls: tls.map(Tls::upstream),
+        ..Settings::default()
+    };
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
-        cpus::pin(cpu);
+        cpus::pin(&[cpu]);
         let runtime = Builder::new_current_thread().enable_io().build().unwrap();
         runtime.block_on(async {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             sender.send(listener.local_addr().unwrap()).unwrap();
-            serve(listener, Settings::default(), upstream::respond).await;
+            serve(listener, settings, upstream::respond).await;
         });
     });
     receiver.recv().unwrap()

@@ -59,8 +59,8 @@ pub fn status_of(
         .map(|(key, value)| (*key, (*value).to_owned()));
     let facts = CallFacts {
         names: Some(names),
-        caller: "anonymous".to_owned(),
-        request_id: "5289d960-0000-0000-0000-000000000000".to_owned(),
+        caller: "anonymous".into(),
+        request_id: "5289d960-0000-0000-0000-000000000000".into(),
         identifiers: owned.collect(),
         attempts: 1,
         outcome: failure.effect,

@@ -84,7 +84,8 @@ impl Access {
             && !self.issuers.is_empty()
         {
             let limit = limit.min(KEYS_TIMEOUT);
-            return self.issuers.verify(&token?, limit).await;
+            // Boxed, because the future is large and is not needed for certificates.
+            return Box::pin(self.issuers.verify(&token?, limit)).await;
         }
         if let Some(certificate) = credentials.certificate {
             return self.name(certificate?.as_ref());

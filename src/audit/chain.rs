@@ -8,6 +8,9 @@ use time::OffsetDateTime;
 use super::record::{Record, VERSION};
 use crate::timestamp::with_milliseconds;
 
+/// Size of a line in bytes, which is enough for most lines.
+const TYPICAL_LINE_BYTES: usize = 1_024;
+
 /// The last record of a chain. A copy that is stored elsewhere proves that no record up to this one was changed
 /// later.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,10 +34,10 @@ pub(super) struct Lines {
 }
 
 impl Lines {
-    /// Creates an empty continuation of the chain that ends with `head`.
-    pub(super) fn after(head: &Head) -> Self {
+    /// Creates an empty continuation of the chain that ends with `head`, with capacity for this number of lines.
+    pub(super) fn after(head: &Head, lines: usize) -> Self {
         Self {
-            text: String::new(),
+            text: String::with_capacity(lines * TYPICAL_LINE_BYTES),
             head: head.clone(),
         }
     }
@@ -71,11 +74,10 @@ impl Lines {
 /// Returns bytes as lower-case hex digits.
 pub(super) fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut text = String::with_capacity(2 * bytes.len());
-    for byte in bytes {
-        for half in [byte >> 4, byte & 15] {
-            text.push(char::from(DIGITS[usize::from(half)]));
-        }
+    let mut text = vec![0; 2 * bytes.len()];
+    for (digits, byte) in text.as_chunks_mut::<2>().0.iter_mut().zip(bytes) {
+        *digits = [byte >> 4, byte & 15].map(|half| DIGITS[usize::from(half)]);
     }
-    text
+    // Digits are always valid UTF-8.
+    String::from_utf8(text).unwrap_or_default()
 }

@@ -26,7 +26,7 @@ pub use self::{
 };
 pub(crate) use self::{
     queue::WRITE_TIMEOUT,
-    record::{Entry, Event, Record},
+    record::{CallFields, CallMembers, Entry, Event, Record},
 };
 use self::{
     queue::{Job, Queue, Status},

@@ -249,14 +249,17 @@ mod tests {
     use std::time::Duration;
 
     use super::{CAPACITY, Event, Job, Queue, Record};
-    use crate::audit::record::Entry;
+    use crate::audit::record::{CallMembers, Entry};
 
     fn outcome(ends_intent: bool) -> Job {
-        let (job, _pending) = Job::new(Record::new(&Entry {
-            event: Event::Outcome,
-            ends_intent,
-            ..Entry::default()
-        }));
+        let (job, _pending) = Job::new(Record::new(
+            &CallMembers::default(),
+            &Entry {
+                event: Event::Outcome,
+                ends_intent,
+                ..Entry::default()
+            },
+        ));
         job
     }
 

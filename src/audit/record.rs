@@ -1,5 +1,7 @@
 //! The records of the audit log. docs/audit.md describes the format.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value};
 use time::OffsetDateTime;
 
@@ -37,13 +39,9 @@ impl Event {
     }
 }
 
-/// The facts that a record contains. Texts are truncated to [`MAX_TEXT_BYTES`].
+/// The facts that all records of a call contain. Texts are truncated to [`MAX_TEXT_BYTES`].
 #[derive(Clone, Copy, Default)]
-pub struct Entry<'a> {
-    pub event: Event,
-    /// Whether this is the outcome of a recorded intent. Such an outcome is never dropped.
-    pub ends_intent: bool,
-    pub request_id: &'a str,
+pub struct CallFields<'a> {
     /// Verified identity of the caller.
     pub caller: &'a str,
     /// How the caller was authenticated: `anonymous`, `certificate`, `token` or `none`.
@@ -59,6 +57,46 @@ pub struct Entry<'a> {
     pub user: &'a str,
     /// Identifiers in the request, and those that the upstream added, such as the object ID of a user.
     pub identifiers: &'a [(&'static str, String)],
+}
+
+/// The ID of a call and its [`CallFields`], as members that the records of the call share.
+#[derive(Clone, Default)]
+pub struct CallMembers {
+    request_id: Arc<str>,
+    members: Members,
+}
+
+impl CallMembers {
+    pub fn new(request_id: Arc<str>, fields: &CallFields<'_>) -> Self {
+        let mut members = Members::with_capacity(TYPICAL_BYTES);
+        members.plain("request_id", &request_id);
+        members.string("caller", short(fields.caller));
+        members.plain("auth", fields.auth);
+        if !fields.cause.is_empty() {
+            members.plain("cause", fields.cause);
+        }
+        members.plain("peer", fields.peer);
+        members.plain("rpc", fields.rpc);
+        members.string("target", short(fields.target));
+        members.string("user", short(fields.user));
+        members.object("identifiers", |members| {
+            for (key, value) in fields.identifiers {
+                members.string(key, short(value));
+            }
+        });
+        Self {
+            request_id,
+            members,
+        }
+    }
+}
+
+/// The facts that differ between the records of a call.
+#[derive(Clone, Copy, Default)]
+pub struct Entry<'a> {
+    pub event: Event,
+    /// Whether this is the outcome of a recorded intent. Such an outcome is never dropped.
+    pub ends_intent: bool,
     /// Outcome, such as `deleted` or `not_sent`; empty in an intent.
     pub outcome: &'static str,
     /// Reason of a failure; empty if there is no failure.
@@ -82,32 +120,17 @@ pub struct Record {
     pub(super) at: Option<OffsetDateTime>,
     pub(super) event: Event,
     pub(super) ends_intent: bool,
-    pub(super) request_id: String,
+    pub(super) request_id: Arc<str>,
     pub(super) outcome: &'static str,
     pub(super) members: Members,
 }
 
 impl Record {
-    /// Creates the record of an event that happens now.
-    pub fn new(entry: &Entry<'_>) -> Self {
-        let short = |text| truncate(text, MAX_TEXT_BYTES);
-        let mut identifiers = Members::default();
-        for (key, value) in entry.identifiers {
-            identifiers.string(key, short(value));
-        }
+    /// Creates the record of an event of a call that happens now.
+    pub fn new(call: &CallMembers, entry: &Entry<'_>) -> Self {
         let mut members = Members::with_capacity(TYPICAL_BYTES);
         members.plain("event", entry.event.name());
-        members.string("request_id", entry.request_id);
-        members.string("caller", short(entry.caller));
-        members.plain("auth", entry.auth);
-        if !entry.cause.is_empty() {
-            members.plain("cause", entry.cause);
-        }
-        members.string("peer", entry.peer);
-        members.plain("rpc", entry.rpc);
-        members.string("target", short(entry.target));
-        members.string("user", short(entry.user));
-        members.object("identifiers", &identifiers);
+        members.extend(&call.members);
         members.plain("outcome", entry.outcome);
         members.plain("reason", entry.reason);
         for (key, id) in [
@@ -128,7 +151,7 @@ impl Record {
             at: Some(OffsetDateTime::now_utc()),
             event: entry.event,
             ends_intent: entry.ends_intent,
-            request_id: entry.request_id.to_owned(),
+            request_id: Arc::clone(&call.request_id),
             outcome: entry.outcome,
             members,
         }
@@ -136,7 +159,7 @@ impl Record {
 
     /// Logs that this outcome will not be recorded.
     pub(super) fn log_loss(&self) {
-        let (request_id, outcome) = (&self.request_id, self.outcome);
+        let (request_id, outcome) = (&*self.request_id, self.outcome);
         tracing::error!(request_id, outcome, "audit outcome lost");
     }
 
@@ -146,7 +169,7 @@ impl Record {
             at: None,
             event,
             ends_intent: event == Event::Outcome,
-            request_id: text(&members, "request_id").to_owned(),
+            request_id: text(&members, "request_id").into(),
             outcome,
             members: members.into(),
         }
@@ -187,6 +210,10 @@ impl Record {
         }
         Self::from_members(Event::Outcome, outcome, intent)
     }
+}
+
+fn short(text: &str) -> &str {
+    truncate(text, MAX_TEXT_BYTES)
 }
 
 pub(super) fn text<'a>(fields: &'a Map<String, Value>, key: &str) -> &'a str {

@@ -38,7 +38,7 @@ pub(super) struct Writer {
     /// Outcomes that could not be written yet, oldest first.
     unwritten: Vec<Record>,
     /// Recorded intents that have no recorded outcome, by request ID.
-    open_intents: BTreeMap<String, Record>,
+    open_intents: BTreeMap<Arc<str>, Record>,
     /// Whether the next write must repeat the open intents, because the file is new.
     carries_open_intents: bool,
     condition: Condition,
@@ -241,12 +241,12 @@ impl Writer {
             let outcome = Record::unknown_after_crash(intent.clone());
             self.unwritten.push(outcome);
             self.open_intents
-                .insert(id, Record::recovered_intent(intent));
+                .insert(id.into(), Record::recovered_intent(intent));
         }
     }
 
     fn write(&mut self, jobs: &[Job]) -> io::Result<()> {
-        let mut lines = Lines::after(&self.head);
+        let mut lines = Lines::after(&self.head, jobs.len());
         if self.carries_open_intents {
             for intent in self.open_intents.values() {
                 lines.push(intent, true);
@@ -319,7 +319,8 @@ impl Writer {
         if !waiting {
             self.unwritten.push(record.not_sent());
         }
-        self.open_intents.insert(record.request_id.clone(), record);
+        self.open_intents
+            .insert(Arc::clone(&record.request_id), record);
         waiter
     }
 
@@ -345,15 +346,16 @@ mod tests {
 
     use super::{Batch, Event, Job, MAX_UNWRITTEN_BATCH, Queue, RETRY_INTERVAL, Record, Writer};
     use crate::{
-        audit::record::Entry,
+        audit::record::{CallMembers, Entry},
         config::{Audit, AuditSink},
     };
 
     fn outcome() -> Record {
-        Record::new(&Entry {
+        let entry = Entry {
             event: Event::Outcome,
             ..Entry::default()
-        })
+        };
+        Record::new(&CallMembers::default(), &entry)
     }
 
     #[tokio::test]

@@ -32,9 +32,9 @@ const PUSHBACK: &str = "grpc-retry-pushback-ms";
 pub struct CallFacts {
     /// Names of the upstream's resources. `None` for services without an upstream, such as health.
     pub names: Option<&'static ResourceNames>,
-    pub caller: String,
+    pub caller: Arc<str>,
     /// The ID that this server assigned to the call.
-    pub request_id: String,
+    pub request_id: Arc<str>,
     /// The valid fields of the request: the name of each field in the proto, and its value.
     pub identifiers: Vec<(&'static str, String)>,
     /// Number of DELETEs that were started.
@@ -45,7 +45,7 @@ pub struct CallFacts {
 
 impl CallFacts {
     /// Creates the facts of a call of which only the ID is known.
-    pub fn of_request(request_id: String) -> Self {
+    pub fn of_request(request_id: Arc<str>) -> Self {
         Self {
             request_id,
             ..Self::default()
@@ -68,7 +68,7 @@ pub fn status(failure: &Failure, facts: &CallFacts) -> Status {
         DOMAIN,
         metadata(failure, facts),
     );
-    details.set_request_info(facts.request_id.as_str(), "");
+    details.set_request_info(&*facts.request_id, "");
     for extra in extras {
         add(&mut details, *extra, failure, facts);
     }

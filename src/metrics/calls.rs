@@ -1,7 +1,7 @@
 //! Metrics of the calls, and of the outcomes for users. The metrics of calls have the usual names and labels of gRPC
 //! servers (those of `go-grpc-middleware`), so that ready-made dashboards and alerts work with them.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use prometheus_client::{
     metrics::{counter::Counter, family::Family, histogram::Histogram},
@@ -108,18 +108,32 @@ impl Calls {
         duration.observe(elapsed.as_secs_f64());
     }
 
-    /// Creates the counters of a configured target with the value 0, so that the first outcome shows as an increase.
-    pub fn expect(&self, upstream: &'static str, target: &str) {
-        for outcome in OUTCOMES {
-            let labels = outcome_of(upstream, target, outcome);
-            drop(self.outcomes.get_or_create(&labels));
-        }
+    /// Counts the outcome of a call whose target is not configured.
+    pub(crate) fn outcome_without_target(&self, upstream: &'static str, outcome: &'static str) {
+        let labels = outcome_of(upstream, "", outcome);
+        self.outcomes.get_or_create(&labels).inc();
     }
 
-    /// Counts the outcome that a call had for its user.
-    pub(crate) fn outcome(&self, upstream: &'static str, target: &str, outcome: &'static str) {
-        let labels = outcome_of(upstream, target, outcome);
-        self.outcomes.get_or_create(&labels).inc();
+    /// Creates the counters of a configured target with the value 0, so that the first outcome shows as an increase.
+    pub fn outcomes(&self, upstream: &'static str, target: &str) -> Outcomes {
+        let counters = OUTCOMES.iter().map(|outcome| {
+            let labels = outcome_of(upstream, target, outcome);
+            (*outcome, self.outcomes.get_or_create(&labels).clone())
+        });
+        Outcomes(counters.collect())
+    }
+}
+
+/// The counters of the outcomes that calls had for the users of one target.
+#[derive(Clone)]
+pub struct Outcomes(Arc<[(&'static str, Counter)]>);
+
+impl Outcomes {
+    pub(crate) fn count(&self, outcome: &'static str) {
+        let mut counters = self.0.iter();
+        if let Some((_, counter)) = counters.find(|(name, _)| *name == outcome) {
+            counter.inc();
+        }
     }
 }
 

@@ -26,6 +26,7 @@ use self::{
 };
 pub use self::{
     audit::State as AuditState,
+    calls::Outcomes,
     format::Format,
     reloads::Content,
     upstreams::{

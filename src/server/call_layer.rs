@@ -5,6 +5,7 @@
 use std::{
     convert::Infallible,
     panic::AssertUnwindSafe,
+    pin::pin,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
@@ -13,9 +14,8 @@ use std::{
 use futures_util::future::{BoxFuture, FutureExt as _};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header::CONTENT_TYPE};
 use http_body_util::Full;
-use opentelemetry::context::FutureExt as _;
 use tokio::{sync::Semaphore, time::timeout};
-use tonic::{Code, body::Body};
+use tonic::{Code, Status, body::Body};
 use tower::Service;
 
 use super::{
@@ -32,7 +32,7 @@ use crate::{
     access::Credentials,
     config::Server as Settings,
     error::{
-        Failure,
+        Effect, Failure,
         status::{CallFacts, status},
     },
     proto::ErrorReason as R,
@@ -129,8 +129,9 @@ impl CallHandler {
         let permit = admit(kind, request.extensions(), permits, &self.shared);
         let (permit, response) = match permit {
             Ok(permit) => {
-                let response = AssertUnwindSafe(self.respond(inner, request, kind, &call));
-                let response = response.catch_unwind().with_context(call.span()).await;
+                let received = self.receive(request, kind, &call);
+                let response = AssertUnwindSafe(self.respond(inner, received, &call));
+                let response = response.catch_unwind().await;
                 (permit, response.unwrap_or_else(|_| panicked(&call)))
             }
             Err(failure) => (None, self.refuse(&call, failure).await),
@@ -139,25 +140,25 @@ impl CallHandler {
         if let Some(code) = code(response.headers()) {
             call.end_with(code, "");
         }
-        // A UUID is always a valid header value.
-        let id = HeaderValue::from_str(&call.request_id).ok();
-        with_request_id(response, id, permit)
+        with_request_id(response, request_id_header(&call), permit)
     }
 
     /// Returns the response of the handler, or a refusal if the call does not reach its handler or tonic cannot read
     /// its message. If the caller has disconnected, the response is empty.
     async fn respond(
         &self,
-        inner: impl Services,
-        request: Request<Body>,
-        kind: MethodKind,
-        call: &Arc<CallContext>,
+        mut inner: impl Services,
+        received: BoxFuture<'_, Result<Request<Body>, Rejection>>,
+        call: &CallContext,
     ) -> Response<Body> {
-        let failure = match self.handle(inner, request, kind, call).await {
-            Ok(response) => match transport_errors::failure(response.headers()) {
-                Some(failure) => failure,
-                None => return response,
-            },
+        let failure = match received.await {
+            Ok(request) => {
+                let Ok(response) = inner.call(request).await;
+                match transport_errors::failure(response.headers()) {
+                    Some(failure) => failure,
+                    None => return response,
+                }
+            }
             Err(Rejection::Refused(failure)) => failure,
             Err(Rejection::Disconnected) => {
                 call.end_as_cancelled();
@@ -167,30 +168,31 @@ impl CallHandler {
         self.refuse(call, failure).await
     }
 
-    /// Makes the checks that apply to this kind of method, then calls the handler and returns its response.
-    async fn handle(
-        &self,
-        mut inner: impl Services,
+    /// Makes the checks that apply to this kind of method, and returns the request with the context of the call. Returns
+    /// a boxed future, so that the large future is freed before the handler runs.
+    fn receive<'a>(
+        &'a self,
         request: Request<Body>,
         kind: MethodKind,
-        call: &Arc<CallContext>,
-    ) -> Result<Response<Body>, Rejection> {
-        let mut request = match kind {
-            MethodKind::Rpc => self.receive_rpc(request, call).await?,
-            MethodKind::Health => {
-                let needs_identity = self.health_needs_identity;
-                let request = self.check_caller(needs_identity, request, call).await?;
-                self.read_message(request, call).await?
-            }
-            MethodKind::Reflection => {
-                let needs_identity = self.reflection_needs_identity;
-                use_current_version(self.check_caller(needs_identity, request, call).await?)
-            }
-            MethodKind::Unknown => request,
-        };
-        request.extensions_mut().insert(Arc::clone(call));
-        let Ok(response) = inner.call(request).await;
-        Ok(response)
+        call: &'a Arc<CallContext>,
+    ) -> BoxFuture<'a, Result<Request<Body>, Rejection>> {
+        Box::pin(async move {
+            let mut request = match kind {
+                MethodKind::Rpc => self.receive_rpc(request, call).await?,
+                MethodKind::Health => {
+                    let needs_identity = self.health_needs_identity;
+                    let request = self.check_caller(needs_identity, request, call).await?;
+                    self.read_message(request, call).await?
+                }
+                MethodKind::Reflection => {
+                    let needs_identity = self.reflection_needs_identity;
+                    use_current_version(self.check_caller(needs_identity, request, call).await?)
+                }
+                MethodKind::Unknown => request,
+            };
+            request.extensions_mut().insert(Arc::clone(call));
+            Ok(request)
+        })
     }
 
     /// Authenticates the caller of an rpc, waits for the message and returns the complete request. Callers without an
@@ -200,15 +202,19 @@ impl CallHandler {
         request: Request<Body>,
         call: &CallContext,
     ) -> Result<Request<Body>, Rejection> {
-        let evicted = self.pending.add(call.peer_address());
         let credentials = self.credentials(&request, call);
-        let receive = async {
+        let mut receive = pin!(async {
             self.authenticate(credentials, call).await;
             if let Some(violation) = metadata::violation(&request) {
                 return Err(refusal::invalid(violation).into());
             }
             self.read_message(request, call).await
-        };
+        });
+        // Most messages arrive together with their headers.
+        if let Some(request) = receive.as_mut().now_or_never() {
+            return request;
+        }
+        let evicted = self.pending.add(call.peer_address());
         tokio::select! {
             biased;
             request = receive => request,
@@ -273,9 +279,25 @@ impl CallHandler {
         Ok(Request::from_parts(head, Body::new(Full::new(message))))
     }
 
-    async fn refuse(&self, call: &CallContext, failure: Failure) -> Response<Body> {
-        refuse(&self.shared, call, failure).await.into_http()
+    /// Refuses a call. Returns a boxed future, because few calls are refused.
+    fn refuse<'a>(
+        &'a self,
+        call: &'a CallContext,
+        failure: Failure,
+    ) -> BoxFuture<'a, Response<Body>> {
+        let status = refuse(&self.shared, call, failure);
+        status.map(Status::into_http).boxed()
     }
+}
+
+/// Returns the ID of a call as the value of a header.
+fn request_id_header(call: &CallContext) -> Option<HeaderValue> {
+    // A UUID is always a valid value.
+    let mut id = HeaderValue::from_str(&call.request_id).ok()?;
+    // HPACK does not add a sensitive value to its table. A new ID in each response would displace the other headers in
+    // the table, and would be compared with all earlier IDs.
+    id.set_sensitive(true);
+    Some(id)
 }
 
 /// Returns the gRPC status code of a response without a body, which has the code in its headers.
@@ -283,10 +305,14 @@ fn code(headers: &HeaderMap) -> Option<Code> {
     Some(Code::from_bytes(headers.get(GRPC_STATUS)?.as_bytes()))
 }
 
-/// Returns the response of a handler that panicked. The pipeline handles panics of the calls that it has admitted.
+/// Returns the response of a handler that panicked. The pipeline handles panics while it calls the upstream; with any
+/// other panic, it is not known whether anything was sent.
 fn panicked(call: &CallContext) -> Response<Body> {
     call.end_with(Code::Internal, R::Internal.as_str_name());
-    let facts = CallFacts::of_request(call.request_id.clone());
+    let facts = CallFacts {
+        outcome: Effect::Unknown,
+        ..call.facts()
+    };
     status(&Failure::internal("a panic"), &facts).into_http()
 }
 
@@ -322,6 +348,7 @@ mod tests {
 
     use http::{Request, Response, header::CONTENT_TYPE};
     use tonic::{Code, Status, body::Body};
+    use tonic_types::StatusExt as _;
     use tower::{Service as _, service_fn};
 
     use super::CallLayer;
@@ -347,8 +374,9 @@ mod tests {
             let response = response.await.ok();
             let status = response.and_then(|response| Status::from_header_map(response.headers()));
             assert_eq!(status.as_ref().map(Status::code), code);
-            let details = status.map(|status| status.details().len());
-            assert!(details.is_none_or(|length| length > 50));
+            let info = status.and_then(|status| status.get_details_error_info());
+            let outcome = info.and_then(|info| info.metadata.get("outcome").cloned());
+            assert_eq!(outcome.as_deref(), code.map(|_| "unknown"));
         }
         let text = shared.metrics_text();
         let counted = "grpc_code=\"Internal\",reason=\"ERROR_REASON_INTERNAL\"} 1";

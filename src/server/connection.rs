@@ -77,6 +77,8 @@ where
     pub fn new(service: S, limits: &Limits, log: Arc<ConnectionLog>, ending: Ending) -> Self {
         let mut http = http2::Builder::new(TokioExecutor::new());
         http.timer(TokioTimer::new())
+            // gRPC has no use for the header `date`.
+            .auto_date_header(false)
             .keep_alive_interval(KEEPALIVE)
             .keep_alive_timeout(KEEPALIVE_TIMEOUT)
             .max_concurrent_streams(limits.max_concurrent_streams)

@@ -49,7 +49,7 @@ fn log_refused_certificate(shared: &Shared, call: &CallContext, cause: &'static 
         .should_report(call.peer_address(), None, kind)
     {
         tracing::info!(
-            request_id = call.request_id,
+            request_id = &*call.request_id,
             peer = call.peer(),
             cause,
             error = why,

@@ -19,6 +19,7 @@ mod metadata;
 mod reflection;
 mod reload;
 mod response_body;
+mod services;
 mod tls;
 
 use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
@@ -28,14 +29,7 @@ use tokio::{
     time::{MissedTickBehavior, interval, timeout},
 };
 use tokio_util::task::AbortOnDropHandle;
-use tonic::{
-    codec::CompressionEncoding,
-    service::{Routes, RoutesBuilder},
-};
-use tonic_health::{
-    pb::health_server::HealthServer,
-    server::{HealthReporter, HealthService},
-};
+use tonic_health::server::HealthReporter;
 
 use self::{
     acceptor::Acceptor,
@@ -45,8 +39,8 @@ use self::{
     connection_limit::ConnectionLimit,
     connection_log::ConnectionLog,
     drain::drain,
-    health::HealthServiceWithUnknownWatch,
     reload::WatchedFiles,
+    services::Services,
     tls::Tls,
 };
 use crate::{
@@ -116,14 +110,14 @@ impl Server {
     ) -> Result<(), String> {
         let health = HealthReporter::new();
         health.set_serving::<UserAdminServer<Service>>().await;
-        let routes = self.routes(health.clone())?;
+        let services = Services::new(&self.shared, health.clone(), &self.settings)?;
         if let Some(admin) = self.admin {
             tokio::spawn(admin.serve());
         }
         let (shared, limits) = (self.shared, &self.settings.limits);
         let metrics = Arc::clone(&shared.metrics);
         let service = CallLayer::new(
-            routes,
+            services,
             Arc::clone(&shared),
             self.tls.clone(),
             &self.settings,
@@ -169,33 +163,6 @@ impl Server {
         // The runtimes are needed until the drain has ended.
         drop(runtimes);
         Ok(())
-    }
-
-    fn routes(&self, health: HealthReporter) -> Result<Routes, String> {
-        let max_bytes = self.settings.limits.max_request_bytes as usize;
-        let health = HealthServiceWithUnknownWatch {
-            inner: HealthService::from_health_reporter(health),
-            draining: self.shared.draining.clone(),
-        };
-        let mut routes = RoutesBuilder::default();
-        routes
-            .add_service(
-                HealthServer::new(health)
-                    .accept_compressed(CompressionEncoding::Gzip)
-                    .max_decoding_message_size(max_bytes),
-            )
-            .add_service(
-                UserAdminServer::new(Service(Arc::clone(&self.shared)))
-                    .accept_compressed(CompressionEncoding::Gzip)
-                    .max_decoding_message_size(max_bytes),
-            );
-        if self.settings.reflection {
-            let reflection = reflection::service(self.shared.draining.clone())?
-                .accept_compressed(CompressionEncoding::Gzip)
-                .max_decoding_message_size(max_bytes);
-            routes.add_service(reflection);
-        }
-        Ok(routes.routes().prepare())
     }
 }
 

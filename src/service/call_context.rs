@@ -46,7 +46,7 @@ pub(crate) type RpcNames = (&'static str, &'static ResourceNames);
 
 pub struct CallContext {
     /// ID that the server assigned to the call.
-    pub(crate) request_id: String,
+    pub(crate) request_id: Arc<str>,
     /// Path of the request: the names of service and method.
     pub(super) path: String,
     /// The rpc; `None` for the methods of other services.
@@ -87,7 +87,7 @@ impl CallContext {
             Some(text) => parse_timeout(text).map(|time| time.min(MAX_CALL_DURATION)),
         };
         Self {
-            request_id: new_id(),
+            request_id: new_id().into(),
             path: String::new(),
             rpc: None,
             endpoints,
@@ -153,19 +153,17 @@ impl CallContext {
     }
 
     /// Returns the identity as text, which is empty if there is none.
-    pub(super) fn caller_name(&self) -> &str {
-        match self.caller.get() {
-            Some(Ok((_, text))) => text,
-            _ => "",
-        }
+    pub(super) fn caller_name(&self) -> Arc<str> {
+        let caller = self.caller.get().and_then(|caller| caller.as_ref().ok());
+        caller.map_or_else(Arc::default, |(_, text)| Arc::clone(text))
     }
 
     /// Returns the facts that are known before the message is read.
-    pub(super) fn facts(&self) -> CallFacts {
+    pub(crate) fn facts(&self) -> CallFacts {
         CallFacts {
             names: self.rpc.map(|(_, names)| names),
-            caller: self.caller_name().to_owned(),
-            ..CallFacts::of_request(self.request_id.clone())
+            caller: self.caller_name(),
+            ..CallFacts::of_request(Arc::clone(&self.request_id))
         }
     }
 
@@ -240,7 +238,7 @@ impl CallContext {
         let refusals = &instrument.shared.refusals;
         if refusals.should_report(self.peer_address(), None, CANCELLED) {
             tracing::info!(
-                request_id = self.request_id,
+                request_id = &*self.request_id,
                 trace_id = self.trace_id(),
                 rpc = self.rpc.map(|(rpc, _)| rpc),
                 peer = self.peer(),

@@ -1,14 +1,13 @@
 //! Reports the end of a call: returns its status, and writes its log line and its audit records.
 
-use std::future::Future;
+use std::sync::Arc;
 
-use futures_util::FutureExt as _;
 use opentelemetry::KeyValue;
 use tonic::{Code, Status};
 
 use super::{Shared, call_context::CallContext, operation::Operation};
 use crate::{
-    audit::{Entry, Event, Record, WRITE_TIMEOUT},
+    audit::{CallFields, CallMembers, Entry, Event, Record},
     error::{
         Failure,
         status::{MAX_TEXT_BYTES, status, truncate},
@@ -17,91 +16,83 @@ use crate::{
     proto::{DeleteOutcome, ErrorReason},
 };
 
-/// Returns the entry of an audit record that only contains the context of the call.
-pub(super) fn entry<'a>(
+/// Returns the facts that all audit records of a call contain, as far as they are known without the request.
+pub(super) fn call_fields<'a>(
     call: &'a CallContext,
+    caller: &'a str,
     rpc: &'static str,
-    event: Event,
-    outcome: &'static str,
-    reason: &'static str,
-) -> Entry<'a> {
-    Entry {
-        event,
-        outcome,
-        reason,
-        request_id: &call.request_id,
-        caller: call.caller_name(),
+) -> CallFields<'a> {
+    CallFields {
+        caller,
         auth: call.caller().map_or("none", Identity::kind),
         cause: call.unauthenticated_cause().unwrap_or_default(),
         peer: call.peer().unwrap_or_default(),
         rpc,
-        ..Entry::default()
+        ..CallFields::default()
     }
 }
 
-/// Records how a call ended. The record is queued at once, so it is written even if the returned future is dropped.
-/// The future waits for that, at most until the deadline of the call, and logs a failure.
-pub(super) fn record(
+/// Records how a call ended, and waits until the record is written, at most until the deadline of the call. Logs a
+/// failure before the deadline. The record is queued even if the future is dropped while it waits.
+pub(super) async fn record(
     shared: &Shared,
     call: &CallContext,
+    members: &CallMembers,
     entry: &Entry<'_>,
-) -> impl Future<Output = ()> + Send + use<> {
-    let recording = shared.audit.record(Record::new(entry), WRITE_TIMEOUT);
-    let (request_id, outcome, reason) = (call.request_id.clone(), entry.outcome, entry.reason);
-    let mut recorded = Box::pin(recording.map(move |result| {
-        if let Err(failure) = result {
-            let error = short(&failure.context);
-            tracing::error!(
-                request_id,
-                outcome,
-                reason,
-                error,
-                "audit outcome not recorded yet"
-            );
-        }
-    }));
-    let (deadline, tasks) = (call.deadline.clone(), shared.tasks.clone());
-    async move {
-        let in_time = match deadline {
-            Some(deadline) => deadline.bound(&mut recorded).await.is_some(),
-            None => false,
-        };
-        // After the deadline, the response no longer waits for the record.
-        if !in_time {
-            tasks.spawn(recorded);
-        }
+) {
+    let record = Record::new(members, entry);
+    let recorded = shared.audit.record(record, call.remaining());
+    let (outcome, reason) = (entry.outcome, entry.reason);
+    if let Err(failure) = recorded.await
+        && !call.remaining().is_zero()
+    {
+        tracing::error!(
+            request_id = &*call.request_id,
+            outcome,
+            reason,
+            error = short(&failure.context),
+            "audit outcome not recorded yet"
+        );
     }
 }
 
 impl Operation {
-    /// Returns the entry of an audit record of the call.
-    pub(super) fn entry(
-        &self,
-        event: Event,
-        outcome: &'static str,
-        reason: &'static str,
-    ) -> Entry<'_> {
+    /// Returns the members that all audit records of the call contain.
+    fn members(&self) -> &CallMembers {
+        self.members.get_or_init(|| {
+            let fields = CallFields {
+                target: &self.request.alias,
+                user: &self.request.fields.user,
+                identifiers: &self.facts.identifiers,
+                ..call_fields(&self.call, &self.facts.caller, self.request.rpc)
+            };
+            CallMembers::new(Arc::clone(&self.call.request_id), &fields)
+        })
+    }
+
+    fn entry(&self, event: Event, outcome: &'static str, reason: &'static str) -> Entry<'_> {
         Entry {
+            event,
             ends_intent: event == Event::Outcome && self.has_intent,
-            target: &self.request.alias,
-            user: &self.request.fields.user,
-            identifiers: &self.facts.identifiers,
+            outcome,
+            reason,
             client_request_id: &self.client_request_id,
             upstream_request_id: &self.upstream_request_id,
             attempts: self.facts.attempts,
             caller_gone: self.caller_gone,
-            ..entry(&self.call, self.request.rpc, event, outcome, reason)
+            summary: None,
         }
     }
 
-    /// Records how the call ended.
-    pub(super) fn record_outcome(
-        &self,
-        outcome: &'static str,
-        reason: &'static str,
-    ) -> impl Future<Output = ()> + Send + use<> {
+    /// Returns the audit record of the intent.
+    pub(super) fn intent(&self) -> Record {
+        Record::new(self.members(), &self.entry(Event::Intent, "", ""))
+    }
+
+    /// Records how the call ended. See [`record`].
+    pub(super) async fn record_outcome(&self, outcome: &'static str, reason: &'static str) {
         let entry = self.entry(Event::Outcome, outcome, reason);
-        record(&self.shared, &self.call, &entry)
+        record(&self.shared, &self.call, self.members(), &entry).await;
     }
 
     /// Logs the call as failed, and returns its status.
@@ -125,14 +116,17 @@ impl Operation {
 
     /// Ends the metrics and the trace of the call.
     pub(super) fn observe(&self, code: Code, outcome: &'static str, reason: &'static str) {
-        let has_target = self.request.has_target;
-        let target = has_target.then_some(self.request.alias.as_str());
-        let target = target.unwrap_or_default();
-        let calls = &self.shared.metrics.calls;
-        calls.outcome(self.request.names.upstream, target, outcome);
+        let target = if let Some(outcomes) = &self.request.outcomes {
+            outcomes.count(outcome);
+            self.request.alias.as_str()
+        } else {
+            let calls = &self.shared.metrics.calls;
+            calls.outcome_without_target(self.request.names.upstream, outcome);
+            ""
+        };
         self.call.end(code, reason, || {
             vec![
-                KeyValue::new("useradmin.request_id", self.call.request_id.clone()),
+                KeyValue::new("useradmin.request_id", Arc::clone(&self.call.request_id)),
                 KeyValue::new("useradmin.target", target.to_owned()),
                 KeyValue::new("useradmin.outcome", outcome),
                 KeyValue::new("useradmin.attempts", i64::from(self.facts.attempts)),
@@ -158,7 +152,7 @@ impl Operation {
         self.observe(code, outcome, reason);
         tracing::info!(
             target = short(&self.request.alias),
-            request_id = self.call.request_id,
+            request_id = &*self.call.request_id,
             trace_id = self.call.trace_id(),
             rpc = self.request.rpc,
             caller = short(&self.facts.caller),

@@ -10,6 +10,7 @@ mod pipeline;
 pub(crate) mod refusal;
 mod rpc;
 pub mod rpcs;
+mod run_to_end;
 pub(crate) mod transport_errors;
 mod validate;
 
@@ -41,7 +42,7 @@ pub struct Shared {
     /// Permits of calls in progress, from the arrival of their message to their end.
     pub(crate) call_permits: Arc<Semaphore>,
     max_calls: u32,
-    /// Tasks of the calls in progress and of audit records. They run to their end even if the caller disconnects.
+    /// Tracks the calls in progress, which run to their end even if the caller disconnects.
     pub(crate) tasks: TaskTracker,
     /// Cancelled when the server stops and refuses new calls.
     pub(crate) draining: CancellationToken,

@@ -1,6 +1,6 @@
 //! The state of one call in the pipeline, and the values that the pipeline and an rpc exchange.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -8,7 +8,9 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use super::{Shared, call_context::CallContext, validate::Validation};
 use crate::{
     access::quota::Slot,
-    error::{Effect, Failure, resource::ResourceNames, status::CallFacts},
+    audit::CallMembers,
+    error::{Failure, resource::ResourceNames, status::CallFacts},
+    metrics::Outcomes,
     proto::DeleteOutcome,
     upstream::attempts::Attempts,
 };
@@ -37,7 +39,8 @@ pub(super) struct DeleteRequest {
     pub(super) alias: String,
     /// Whether the request omitted the alias, which then means the only configured target.
     pub(super) alias_omitted: bool,
-    pub(super) has_target: bool,
+    /// Counters of the outcomes for the target; `None` if it is not configured.
+    pub(super) outcomes: Option<Outcomes>,
     /// Whether the request names a protected user.
     pub(super) protected: bool,
     pub(super) fields: RequestFields,
@@ -62,6 +65,8 @@ pub(super) struct Operation {
     pub(super) call: Arc<CallContext>,
     pub(super) request: DeleteRequest,
     pub(super) facts: CallFacts,
+    /// The members that all audit records of the call contain, once one is written. Cleared when they change.
+    pub(super) members: OnceLock<CallMembers>,
     /// `client-request-id` that was sent, or an empty string.
     pub(super) client_request_id: String,
     /// `request-id` of the last response, or an empty string.
@@ -86,18 +91,15 @@ impl Operation {
     ) -> Self {
         let in_progress = shared.tasks.token();
         let facts = CallFacts {
-            names: Some(request.names),
-            caller: call.caller_name().to_owned(),
-            request_id: call.request_id.clone(),
             identifiers: std::mem::take(&mut request.validation.identifiers),
-            attempts: 0,
-            outcome: Effect::NotSent,
+            ..call.facts()
         };
         Self {
             shared,
             call,
             request,
             facts,
+            members: OnceLock::new(),
             client_request_id: String::new(),
             upstream_request_id: String::new(),
             has_intent: false,

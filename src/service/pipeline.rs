@@ -2,8 +2,7 @@
 
 use std::{future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
-use futures_util::FutureExt as _;
-use opentelemetry::context::FutureExt as _;
+use futures_util::future::{BoxFuture, FutureExt as _};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Response, Status};
 
@@ -12,14 +11,11 @@ use super::{
     call_log::outcome_name,
     operation::{Finished, Operation},
     refusal,
+    run_to_end::RunToEnd,
 };
 use crate::{
     access::quota::Slot,
-    audit::{Event, Record},
-    error::{
-        Effect, Failure,
-        status::{CallFacts, status},
-    },
+    error::{Effect, Failure},
     identity::Identity,
     proto::{DeleteOutcome, ErrorReason},
     upstream::{call_limits::CallLimits, deadline::Deadline},
@@ -30,38 +26,24 @@ const MIN_RETRY_DELAY: Duration = Duration::from_secs(1);
 
 impl Operation {
     /// Runs the call through the pipeline: admission, audit intent, `work`, audit outcome. `work` is `None` if the
-    /// target is not configured.
-    pub(super) async fn run<T, W>(
+    /// target is not configured. Returns a boxed future, because the futures of the steps are large.
+    pub(super) fn run<T, W>(
         mut self,
         work: Option<impl FnOnce(CallLimits) -> W + Send + 'static>,
-    ) -> Result<Response<T>, Status>
+    ) -> BoxFuture<'static, Result<Response<T>, Status>>
     where
         T: Send + 'static,
         W: Future<Output = Finished<T>> + Send + 'static,
     {
         let (deadline, work) = match self.admit(work) {
             Ok(admitted) => admitted,
-            Err(failure) => return self.refuse(failure).await,
+            Err(failure) => return self.refuse(failure).boxed(),
         };
         let disconnected = CancellationToken::new();
-        let limits = CallLimits::new(deadline, disconnected.clone());
-        let (facts, call) = (self.facts.clone(), Arc::clone(&self.call));
-        // Boxed, because the future is large and is moved several times.
-        let work = Box::pin(self.execute(limits, work));
-        // A drain waits for the task, since the operation holds a token.
-        let task = tokio::spawn(work.with_current_context());
-        // Dropping the guard, when the caller disconnects before it receives the response, cancels the work.
-        let _guard = disconnected.drop_guard();
-        task.await.unwrap_or_else(|_| {
-            let facts = CallFacts {
-                outcome: Effect::Unknown,
-                ..facts
-            };
-            let failure = Failure::internal("the task of the call was aborted");
-            let status = status(&failure, &facts);
-            call.end_with(status.code(), failure.reason.as_str_name());
-            Err(status)
-        })
+        let limits = CallLimits::new(deadline, disconnected.clone(), self.call.span());
+        // A drain waits for the work, since the operation holds a token.
+        let work = async move { self.execute(&limits, work).await };
+        RunToEnd::new(work, disconnected).boxed()
     }
 
     /// Makes the checks that precede the audit intent and all upstream requests, in the documented order. Returns the
@@ -109,8 +91,8 @@ impl Operation {
 
     /// Runs an admitted call to its end, even if the caller disconnects.
     async fn execute<T, W>(
-        mut self,
-        limits: CallLimits,
+        &mut self,
+        limits: &CallLimits,
         work: impl FnOnce(CallLimits) -> W + Send,
     ) -> Result<Response<T>, Status>
     where
@@ -123,8 +105,7 @@ impl Operation {
         {
             return Err(self.fail(&failure));
         }
-        let finished = AssertUnwindSafe(work(limits.clone())).catch_unwind().await;
-        let result = match finished {
+        let result = match AssertUnwindSafe(work(limits.clone())).catch_unwind().await {
             Ok(finished) => self.apply(finished),
             Err(_) => Err(self.apply_panic(limits.deletes())),
         };
@@ -148,8 +129,8 @@ impl Operation {
     }
 
     async fn record_intent(&mut self, deadline: &Deadline) -> Result<(), Failure> {
-        let intent = Record::new(&self.entry(Event::Intent, "", ""));
-        let recorded = self.shared.audit.record(intent, deadline.remaining()).await;
+        let audit = &self.shared.audit;
+        let recorded = audit.record(self.intent(), deadline.remaining()).await;
         self.has_intent = recorded.is_ok();
         match &mut self.slot {
             Some(slot) if self.has_intent => slot.start(),
@@ -181,8 +162,13 @@ impl Operation {
         self.facts.attempts = finished.attempts.count();
         self.facts.outcome = finished.attempts.effect();
         self.upstream_request_id = finished.upstream_request_id;
+        // The read before the deletion may have changed the facts in the records.
+        let user = &mut self.request.fields.user;
+        if !finished.identifiers.is_empty() || *user != finished.user_name {
+            self.members.take();
+        }
         if !finished.user_name.is_empty() {
-            self.request.fields.user = finished.user_name;
+            *user = finished.user_name;
         }
         for (key, value) in finished.identifiers {
             self.facts.identifiers.retain(|(known, _)| *known != key);
@@ -226,7 +212,7 @@ mod tests {
             names: &NAMES,
             alias: "prod".to_owned(),
             alias_omitted: false,
-            has_target: true,
+            outcomes: None,
             protected: false,
             fields: RequestFields::default(),
             validation: Validation::default(),

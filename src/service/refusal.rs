@@ -1,17 +1,19 @@
 //! Refuses calls, and logs and records the refusals, individually or in summaries.
 
+use std::sync::Arc;
+
 use futures_util::future::join_all;
 use tonic::{Response, Status, metadata::MetadataValue};
 
 use super::{
     Shared,
     call_context::{CallContext, new_id},
-    call_log::{entry, record},
+    call_log::{call_fields, record},
     operation::Operation,
 };
 use crate::{
     access::refusals::{Kind, RefusalGroup, Summary},
-    audit::{Entry, Event, Record, WRITE_TIMEOUT},
+    audit::{CallFields, CallMembers, Entry, Event, Record, WRITE_TIMEOUT},
     error::{
         Failure, Violation,
         status::{CallFacts, MAX_TEXT_BYTES, status, truncate},
@@ -65,16 +67,23 @@ pub(crate) async fn refuse(shared: &Shared, call: &CallContext, mut failure: Fai
             ..Failure::unidentified(cause)
         };
     }
-    let caller = call.caller_name();
+    let caller = &*call.caller_name();
     let status = status_of(&failure, &call.facts());
     if let Some(kind) = shared.report_refusal(call, failure.reason) {
         // Refusals of callers without an identity are recorded even if the message cannot be decoded.
         if let Some(outcome) = kind.outcome {
-            let refused = entry(call, rpc, Event::Outcome, outcome, kind.reason);
-            record(shared, call, &refused).await;
+            let members = call_fields(call, caller, rpc);
+            let members = CallMembers::new(Arc::clone(&call.request_id), &members);
+            let entry = Entry {
+                event: Event::Outcome,
+                outcome,
+                reason: kind.reason,
+                ..Entry::default()
+            };
+            record(shared, call, &members, &entry).await;
         }
         tracing::info!(
-            request_id = call.request_id,
+            request_id = &*call.request_id,
             trace_id = call.trace_id(),
             rpc,
             caller,
@@ -100,7 +109,7 @@ fn refuse_without_rpc(shared: &Shared, call: &CallContext, failure: &Failure) ->
         .should_report(call.peer_address(), None, kind)
     {
         tracing::info!(
-            request_id = call.request_id,
+            request_id = &*call.request_id,
             peer = call.peer(),
             path = truncate(&call.path, MAX_TEXT_BYTES),
             reason,
@@ -109,7 +118,10 @@ fn refuse_without_rpc(shared: &Shared, call: &CallContext, failure: &Failure) ->
             "call refused"
         );
     }
-    status_of(failure, &CallFacts::of_request(call.request_id.clone()))
+    status_of(
+        failure,
+        &CallFacts::of_request(Arc::clone(&call.request_id)),
+    )
 }
 
 fn kind(reason: ErrorReason) -> Kind {
@@ -166,18 +178,21 @@ impl Shared {
         let Some(outcome) = kind.outcome else {
             return;
         };
+        let fields = CallFields {
+            caller: &caller,
+            auth,
+            peer: &peer,
+            ..CallFields::default()
+        };
         let entry = Entry {
             event: Event::Outcome,
             outcome,
             reason: kind.reason,
-            request_id: &request_id,
-            caller: &caller,
-            auth,
-            peer: &peer,
             summary: Some((count, since)),
             ..Entry::default()
         };
-        if let Err(failure) = self.audit.record(Record::new(&entry), WRITE_TIMEOUT).await {
+        let record = Record::new(&CallMembers::new(request_id.into(), &fields), &entry);
+        if let Err(failure) = self.audit.record(record, WRITE_TIMEOUT).await {
             let error = failure.context;
             tracing::error!(error, "refusal summary not recorded yet");
         }

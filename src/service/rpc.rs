@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
 use tonic::{Request, Response, Status};
 
 use super::{
@@ -47,10 +48,10 @@ pub trait Rpc: Sized + 'static {
     ) -> Self::Response;
 }
 
-pub(super) async fn handle<R: Rpc>(
+pub(super) fn handle<R: Rpc>(
     shared: Arc<Shared>,
     request: Request<R::Request>,
-) -> Result<Response<R::Response>, Status> {
+) -> BoxFuture<'static, Result<Response<R::Response>, Status>> {
     let call = CallContext::of(request.extensions());
     let request = request.into_inner();
     let names = R::Platform::NAMES;
@@ -65,8 +66,8 @@ pub(super) async fn handle<R: Rpc>(
         user,
         validate_only: fields.validate_only,
         allow_missing: fields.allow_missing,
-        request_id: call.request_id.clone(),
-        caller: call.caller_name().to_owned(),
+        request_id: Arc::clone(&call.request_id),
+        caller: call.caller_name(),
     };
     let protects = |target: &Arc<Target<_>>| fields.is_name && target.protects(&fields.user);
     let request = DeleteRequest {
@@ -74,14 +75,14 @@ pub(super) async fn handle<R: Rpc>(
         names,
         alias,
         alias_omitted,
-        has_target: target.is_some(),
+        outcomes: target.as_ref().map(|target| target.outcomes.clone()),
         protected: target.as_ref().is_some_and(protects),
         fields,
         validation,
     };
     let operation = Operation::new(shared, call, request);
     let work = target.map(|target| move |limits| delete::<R>(target, order, limits));
-    operation.run(work).await
+    operation.run(work)
 }
 
 /// Runs an order on its target, and returns the result for the pipeline.

@@ -1,6 +1,8 @@
 //! The errors that tonic returns for requests that it cannot read. These errors have no details, so they are replaced
 //! by the status that other invalid requests receive.
 
+use std::sync::Arc;
+
 use http::{HeaderMap, HeaderName};
 use tonic::{Code, Status};
 
@@ -32,7 +34,7 @@ pub(crate) fn stream_error(call: &CallContext, error: Status) -> Status {
     let Some(violation) = violation(&error) else {
         return error;
     };
-    let facts = CallFacts::of_request(call.request_id.clone());
+    let facts = CallFacts::of_request(Arc::clone(&call.request_id));
     refusal::status_of(&refusal::invalid(violation), &facts)
 }
 

@@ -85,14 +85,14 @@ fn json(event: &Event<'_>) -> String {
 /// Returns the first members of a line.
 fn start(level: &str) -> Members {
     let mut members = Members::with_capacity(LINE_BYTES);
-    members.string("timestamp", &timestamp());
-    members.string("level", level);
+    members.plain("timestamp", &timestamp());
+    members.plain("level", level);
     members
 }
 
 /// Adds the last member of a line, and returns the line.
 fn end(mut members: Members, module: &str) -> String {
-    members.string("module", module);
+    members.plain("module", module);
     ["{", members.as_str(), "}\n"].concat()
 }
 

@@ -2,7 +2,8 @@
 //! an upstream, and sends `traceparent` to upstreams. If spans are not exported, the caller's context is forwarded
 //! unchanged.
 //!
-//! The context of a call is attached to the future of the call (`with_context`).
+//! The context of a call is passed on explicitly. Only the tasks that obtain credentials have it attached
+//! (`with_context`), because libraries are in between.
 
 pub mod export;
 
@@ -140,7 +141,7 @@ const fn is_server_error(code: Code) -> bool {
     )
 }
 
-/// A request that is about to be sent for the current call.
+/// A request that is about to be sent.
 pub struct RequestStart<'a> {
     pub method: &'a str,
     /// A URL with the scheme, host and port of the request. Its path is not used.
@@ -153,12 +154,12 @@ pub struct RequestStart<'a> {
     pub purpose: [(&'static str, &'a str); 3],
 }
 
-/// Returns the context of a request: a span if spans are exported and there is a call, or the current one.
-pub fn request(start: &RequestStart<'_>) -> Context {
-    let call = Context::current();
+/// Returns the context of a request of a call with the context `call`: a span if spans are exported and the call has
+/// one, or that of the call.
+pub fn request(start: &RequestStart<'_>, call: &Context) -> Context {
     let tracer = export::tracer().filter(|_| call.has_active_span());
     let Some(tracer) = tracer else {
-        return call;
+        return call.clone();
     };
     let name = match start.route {
         Some(route) => format!("{} {route}", start.method),
@@ -168,7 +169,7 @@ pub fn request(start: &RequestStart<'_>) -> Context {
         .span_builder(name)
         .with_kind(SpanKind::Client)
         .with_attributes(attributes(start))
-        .start_with_context(tracer, &call);
+        .start_with_context(tracer, call);
     call.with_span(span)
 }
 

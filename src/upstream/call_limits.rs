@@ -5,26 +5,31 @@ use std::sync::{
     atomic::{AtomicU32, Ordering},
 };
 
+use opentelemetry::Context;
 use tokio_util::sync::CancellationToken;
 
 use super::deadline::Deadline;
 use crate::error::Failure;
 
-/// The deadline of a call, the disconnection of its caller, and the number of its DELETEs. Clones share this state.
+/// The deadline of a call, the disconnection of its caller, the number of its DELETEs, and its trace. Clones share this
+/// state.
 #[derive(Clone, Debug)]
 pub struct CallLimits {
     pub deadline: Deadline,
     /// Cancelled when the caller disconnects. No attempt is started afterwards.
     pub disconnected: CancellationToken,
+    /// The tracing context of the call, which is the parent of the spans of its requests.
+    pub trace: Context,
     deletes: Arc<AtomicU32>,
 }
 
 impl CallLimits {
     /// Creates the limits of a call. The server cancels `disconnected` when the caller disconnects.
-    pub fn new(deadline: Deadline, disconnected: CancellationToken) -> Self {
+    pub fn new(deadline: Deadline, disconnected: CancellationToken, trace: Context) -> Self {
         Self {
             deadline,
             disconnected,
+            trace,
             deletes: Arc::default(),
         }
     }
@@ -60,8 +65,10 @@ impl CallLimits {
     }
 }
 
+/// Creates the limits of a request that no caller waits for. Its span is part of the trace that the current task is
+/// attached to.
 impl From<Deadline> for CallLimits {
     fn from(deadline: Deadline) -> Self {
-        Self::new(deadline, CancellationToken::new())
+        Self::new(deadline, CancellationToken::new(), Context::current())
     }
 }

@@ -12,7 +12,7 @@ use std::{
 };
 
 use futures_util::future::{BoxFuture, FutureExt as _, Shared};
-use opentelemetry::context::FutureExt as _;
+use opentelemetry::{Context, context::FutureExt as _};
 use rand::RngExt as _;
 use tokio::{
     task::AbortHandle,
@@ -207,18 +207,29 @@ impl<T: Send + Sync + 'static, S: CredentialSource<T>> CredentialCache<T, S> {
     /// the caller disconnects. If the renewal fails, all calls that wait for it receive its failure. During a pause
     /// after a failed renewal, most calls fail at once with the same failure.
     pub async fn get(&self, limits: &CallLimits) -> Result<Arc<Lease<T>>, Failure> {
+        match self.find(&limits.trace) {
+            CacheState::Lease(lease) => Ok(lease),
+            // Boxed, because the future is large, and most calls do not wait.
+            found => Box::pin(self.wait(found, limits)).await,
+        }
+    }
+
+    async fn wait(
+        &self,
+        mut found: CacheState<T>,
+        limits: &CallLimits,
+    ) -> Result<Arc<Lease<T>>, Failure> {
         let waiting = || Failure {
             cause: self.source.timeout_failure().cause,
             ..Deadline::exceeded("waiting for credentials")
         };
-        let mut found = self.find();
         if let CacheState::Pausing(rest, failure) = &found
             && failure.repeat == Repeat::Coalesced
             && *rest <= SHORT_PAUSE
             && limits.deadline.remaining() >= *rest + MIN_ATTEMPT
         {
             limits.bound(sleep(*rest)).await.ok_or_else(waiting)?;
-            found = self.find();
+            found = self.find(&limits.trace);
         }
         match found {
             CacheState::Lease(lease) => Ok(lease),
@@ -242,8 +253,9 @@ impl<T: Send + Sync + 'static, S: CredentialSource<T>> CredentialCache<T, S> {
         }
     }
 
-    /// Returns the current credential, or the renewal or pause to wait for. Starts a renewal if it is due.
-    fn find(&self) -> CacheState<T> {
+    /// Returns the current credential, or the renewal or pause to wait for. Starts a renewal if it is due, as part of
+    /// `trace`.
+    fn find(&self, trace: &Context) -> CacheState<T> {
         let mut state = crate::lock(&self.state);
         let now = Instant::now();
         let current = state.current.clone().filter(|lease| !lease.is_expired(now));
@@ -251,14 +263,14 @@ impl<T: Send + Sync + 'static, S: CredentialSource<T>> CredentialCache<T, S> {
         match (current, pausing) {
             (Some(lease), pausing) => {
                 if lease.is_due(now) && pausing.is_none() {
-                    let _refreshing = self.join_or_start_renewal(&mut state);
+                    let _refreshing = self.join_or_start_renewal(&mut state, trace);
                 }
                 CacheState::Lease(lease)
             }
             (None, Some((rest, failure))) if state.renewal.is_none() => {
                 CacheState::Pausing(rest, failure)
             }
-            (None, _) => CacheState::Renewing(self.join_or_start_renewal(&mut state)),
+            (None, _) => CacheState::Renewing(self.join_or_start_renewal(&mut state, trace)),
         }
     }
 
@@ -314,7 +326,7 @@ impl<T: Send + Sync + 'static, S: CredentialSource<T>> CredentialCache<T, S> {
         }
     }
 
-    fn join_or_start_renewal(&self, state: &mut State<T>) -> SharedRenewal<T> {
+    fn join_or_start_renewal(&self, state: &mut State<T>, trace: &Context) -> SharedRenewal<T> {
         if let Some((renewal, _)) = &state.renewal {
             return renewal.clone();
         }
@@ -344,8 +356,7 @@ impl<T: Send + Sync + 'static, S: CredentialSource<T>> CredentialCache<T, S> {
             }
             result
         };
-        // The renewal is part of the trace of the call that starts it.
-        let task = tokio::spawn(work.with_current_context());
+        let task = tokio::spawn(work.with_context(trace.clone()));
         let handle = task.abort_handle();
         let renewal = async move {
             task.await

@@ -54,7 +54,7 @@ impl<'a> RequestSpan<'a> {
         limits: &CallLimits,
     ) -> Self {
         let target = numbers.target();
-        let context = trace::request(&RequestStart {
+        let start = RequestStart {
             method: head.method.as_str(),
             url,
             path: head.uri.path_and_query().map_or("/", PathAndQuery::as_str),
@@ -66,7 +66,8 @@ impl<'a> RequestSpan<'a> {
                 ("useradmin.target", &target.target),
                 ("useradmin.operation", operation.name),
             ],
-        });
+        };
+        let context = trace::request(&start, &limits.trace);
         if operation.route.is_some() {
             trace::inject(&context, &mut head.headers);
         }

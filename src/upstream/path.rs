@@ -1,8 +1,6 @@
 //! Builds the paths of all upstream requests, and checks that each built path has the intended segments, because any
 //! other path could address another user.
 
-use std::fmt::Write as _;
-
 use bytes::Bytes;
 use http::uri::PathAndQuery;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
@@ -32,8 +30,8 @@ pub fn build(segments: &[&str], query: &str) -> Result<PathAndQuery, Failure> {
     }
     let length = text.len();
     if !query.is_empty() {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "?{query}");
+        text.push('?');
+        text.push_str(query);
     }
     let built = PathAndQuery::from_maybe_shared(Bytes::from(text))
         .map_err(|error| Failure::internal(format!("unusable path: {error}")))?;
@@ -52,16 +50,17 @@ pub fn build(segments: &[&str], query: &str) -> Result<PathAndQuery, Failure> {
 
 /// Returns whether a path consists of exactly these segments after percent-decoding.
 pub fn is(path: &str, segments: &[&str]) -> bool {
-    let Some(path) = path.strip_prefix('/') else {
-        return false;
-    };
-    let mut found = path.split('/');
+    let mut rest = path;
     let same = segments.iter().all(|segment| {
-        found.next().is_some_and(|found| {
-            // Without `%`, a segment is the text itself.
-            found == *segment && !found.contains('%')
-                || percent_decode_str(found).eq(segment.bytes())
-        })
+        let Some(path) = rest.strip_prefix('/') else {
+            return false;
+        };
+        let end = path.bytes().position(|byte| byte == b'/');
+        let (found, next) = path.split_at(end.unwrap_or(path.len()));
+        rest = next;
+        // Without `%`, a segment is the text itself.
+        found == *segment && !found.as_bytes().contains(&b'%')
+            || percent_decode_str(found).eq(segment.bytes())
     });
-    same && found.next().is_none()
+    same && rest.is_empty()
 }

@@ -1,7 +1,7 @@
 //! The contract between the service and a platform whose users are deleted. [`Platform`] contains everything that
 //! differs between platforms; the code in [`super::target`] is the same for all of them.
 
-use std::future::Future;
+use std::{future::Future, sync::Arc};
 
 use http::{HeaderValue, Method, StatusCode, header::ACCEPT, uri::PathAndQuery};
 
@@ -30,9 +30,9 @@ pub struct Order<U> {
     /// Whether a missing user is a success.
     pub allow_missing: bool,
     /// This server's ID of the call, for the upstream's own log.
-    pub request_id: String,
+    pub request_id: Arc<str>,
     /// The verified identity of the caller, for the upstream's own log.
-    pub caller: String,
+    pub caller: Arc<str>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,8 +119,8 @@ pub struct ReceivedResponse<'a, P: Platform> {
 
 /// The credential of one request, such as a token, a key or a session.
 pub trait RequestCredential: Send + Sync {
-    /// Returns secrets that no caller may receive, in addition to the value of the `Authorization` header.
-    fn secrets(&self) -> Secrets<'_>;
+    /// Returns the secrets that no caller may receive. `authorization` is the `Authorization` header of the request.
+    fn secrets<'a>(&'a self, authorization: Option<&'a HeaderValue>) -> Secrets<'a>;
 
     /// Records that the upstream accepted the credential.
     fn accepted(&self) {}

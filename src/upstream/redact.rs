@@ -31,14 +31,11 @@ impl<'a> Secrets<'a> {
         Self(secrets.filter(|secret| secret.len() >= MIN_BYTES).collect())
     }
 
-    /// Adds the secret of an `Authorization` header, `Bearer TOKEN` or `SharedKey ACCOUNT:SIGNATURE`.
-    pub fn with_authorization(mut self, header: Option<&'a HeaderValue>) -> Self {
+    /// Adds the signature of an `Authorization` header, `SharedKey ACCOUNT:SIGNATURE`.
+    pub fn with_signature(mut self, header: Option<&'a HeaderValue>) -> Self {
         let text = header.and_then(|header| header.to_str().ok());
-        let last =
-            |text: &'a str, separator| text.rsplit_once(separator).map_or(text, |(_, last)| last);
-        let secret = text.map(|text| last(last(text, ' '), ':'));
-        self.0
-            .extend(secret.filter(|secret| secret.len() >= MIN_BYTES));
+        let signature = text.and_then(|text| text.rsplit_once(':'));
+        self.0.extend(signature.map(|(_, signature)| signature));
         self
     }
 

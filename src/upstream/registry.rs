@@ -120,9 +120,9 @@ impl<P: Platform> Group<P> {
         let upstream = P::NAMES.upstream;
         for (alias, table) in tables {
             let requests = metrics.upstreams.requests(upstream, alias);
-            metrics.calls.expect(upstream, alias);
+            let outcomes = metrics.calls.outcomes(upstream, alias);
             let others = targets.values().map(|other| &other.platform).collect();
-            let target = Target::new(table, others, &config.audit.sink, &requests)
+            let target = Target::new(table, others, &config.audit.sink, &requests, outcomes)
                 .map_err(|error| format!("{alias}: {error}"))?;
             targets.insert(alias.clone(), Arc::new(target));
         }

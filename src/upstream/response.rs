@@ -171,7 +171,10 @@ where
         && !head.headers.contains_key(TRANSFER_ENCODING);
     let mut body = pin!(Limited::new(body, max));
     let mut read = BytesMut::new();
-    while let Some(frame) = body.frame().await {
+    // The end of a body with a length needs no further wait.
+    while !body.is_end_stream()
+        && let Some(frame) = body.frame().await
+    {
         match frame {
             Ok(frame) => read.extend_from_slice(frame.data_ref().map_or(&[], |data| data)),
             Err(error) => {

@@ -23,13 +23,15 @@ use super::{
 use crate::{
     config::{self, AuditSink, PlatformSettings as _, Roots},
     error::{Effect, Failure, Repeat},
-    metrics::{RequestMetrics, TargetState},
+    metrics::{Outcomes, RequestMetrics, TargetState},
     pattern::Pattern,
     proto::{DeleteOutcome, ErrorReason as R},
 };
 
 pub struct Target<P> {
     pub platform: P,
+    /// Counters of the outcomes of calls.
+    pub outcomes: Outcomes,
     client: Client,
     budget: RetryBudget,
     breaker: Breaker,
@@ -52,6 +54,7 @@ impl<P: Platform> Target<P> {
         others: Vec<&P>,
         audit: &AuditSink,
         requests: &RequestMetrics,
+        outcomes: Outcomes,
     ) -> Result<Self, String> {
         let (url, roots) = (&config.url, &config.roots);
         let client = Client::new(url, P::Settings::TRUST, roots, P::ALPN, requests.clone())?;
@@ -64,6 +67,7 @@ impl<P: Platform> Target<P> {
         })?;
         Ok(Self {
             platform,
+            outcomes,
             client,
             budget: RetryBudget::default(),
             breaker: Breaker::new(requests.target().clone()),
@@ -221,21 +225,23 @@ impl<P: Platform> Run<'_, P> {
         let credential = credential?;
         let outgoing = self.outgoing(purpose)?;
         let (operation, success) = (outgoing.operation, outgoing.success);
-        let mut request = outgoing.request(purpose, P::ACCEPT);
-        platform.authorize(&mut request, &credential, self.order)?;
-        let authorization = request.headers().get(AUTHORIZATION).cloned();
-        match purpose {
-            Purpose::Read => limits.check("before reading")?,
-            Purpose::Delete => self.report.attempts.start(limits)?,
-        }
-        // The body of a response to a successful DELETE is not used.
-        let no_body_status = (purpose == Purpose::Delete).then_some(success);
+        let (authorization, sent) = {
+            let mut request = outgoing.request(purpose, P::ACCEPT);
+            platform.authorize(&mut request, &credential, self.order)?;
+            let authorization = request.headers().get(AUTHORIZATION).cloned();
+            match purpose {
+                Purpose::Read => limits.check("before reading")?,
+                Purpose::Delete => self.report.attempts.start(limits)?,
+            }
+            // The body of a response to a successful DELETE is not used.
+            let no_body_status = (purpose == Purpose::Delete).then_some(success);
+            let sent = target
+                .client
+                .send(operation, request, no_body_status, limits);
+            (authorization, sent)
+        };
         let begun = Instant::now();
-        let sent = target
-            .client
-            .send(operation, request, no_body_status, limits)
-            .await;
-        let response = match sent {
+        let response = match sent.await {
             Ok(response) => response,
             Err(error) => {
                 breaker_permit.record_error(&error, begun.elapsed());
@@ -246,9 +252,7 @@ impl<P: Platform> Run<'_, P> {
             order: self.order,
             operation,
             credential: &credential,
-            secrets: credential
-                .secrets()
-                .with_authorization(authorization.as_ref()),
+            secrets: credential.secrets(authorization.as_ref()),
             response: &response,
         };
         let is_success = response.status == success;

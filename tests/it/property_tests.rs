@@ -31,8 +31,8 @@ proptest! {
         let keys = ["account", "pool_id", "node_id", "user_name", "client_request_id"];
         let facts = CallFacts {
             names: Some(if hmc { &ibm_hmc::NAMES } else { &azure_batch::NAMES }),
-            caller: "anonymous".to_owned(),
-            request_id: "5289d960-0000-0000-0000-000000000000".to_owned(),
+            caller: "anonymous".into(),
+            request_id: "5289d960-0000-0000-0000-000000000000".into(),
             identifiers: keys.into_iter().zip(identifiers).collect(),
             attempts: 3,
             outcome: Effect::Unknown,

@@ -163,11 +163,11 @@ impl Platform for AzureBatch {
             request.uri(),
             &date,
         )?;
-        let id = header(&order.user.client_request_id)?;
+        let id = unique_header(&order.user.client_request_id)?;
         let headers = request.headers_mut();
         headers.insert(wire::CLIENT_REQUEST_ID, id);
         headers.insert(RETURN_CLIENT_REQUEST_ID, HeaderValue::from_static("true"));
-        headers.insert(OCP_DATE, header(&date)?);
+        headers.insert(OCP_DATE, unique_header(&date)?);
         headers.insert(AUTHORIZATION, authorization);
         Ok(())
     }
@@ -190,8 +190,12 @@ impl Platform for AzureBatch {
     }
 }
 
-fn header(text: &str) -> Result<HeaderValue, Failure> {
-    HeaderValue::from_str(text).map_err(|_| Failure::internal("a header that is no header"))
+/// Returns the value of a header that differs in each request. HPACK does not add it to its table.
+fn unique_header(text: &str) -> Result<HeaderValue, Failure> {
+    let value = HeaderValue::from_str(text);
+    let mut value = value.map_err(|_| Failure::internal("a header that is no header"))?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 /// Returns the query of a request. The parameter `timeout` makes Azure Batch stop before the deadline of the call. It
@@ -199,8 +203,9 @@ fn header(text: &str) -> Result<HeaderValue, Failure> {
 fn query(limits: &CallLimits) -> String {
     let seconds = limits.deadline.remaining().as_secs();
     if seconds >= SERVER_TIMEOUT_SECONDS {
-        format!("api-version={API_VERSION}")
+        ["api-version=", API_VERSION].concat()
     } else {
-        format!("timeout={}&api-version={API_VERSION}", seconds.max(1))
+        let seconds = seconds.max(1).to_string();
+        ["timeout=", &seconds, "&api-version=", API_VERSION].concat()
     }
 }

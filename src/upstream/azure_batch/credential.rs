@@ -40,11 +40,11 @@ pub enum TokenOrKey {
 unprintable!(Credential, TokenOrKey);
 
 impl RequestCredential for TokenOrKey {
-    fn secrets(&self) -> Secrets<'_> {
-        Secrets::new([match self {
-            Self::Token(lease) => lease.value.without_scheme(),
-            Self::Key(key) => key.expose().trim(),
-        }])
+    fn secrets<'a>(&'a self, authorization: Option<&'a HeaderValue>) -> Secrets<'a> {
+        match self {
+            Self::Token(lease) => Secrets::new([lease.value.expose()]),
+            Self::Key(key) => Secrets::new([key.expose().trim()]).with_signature(authorization),
+        }
     }
 
     fn accepted(&self) {
@@ -112,7 +112,7 @@ impl Credential {
         ocp_date: &str,
     ) -> Result<HeaderValue, Failure> {
         match (self, credential) {
-            (_, TokenOrKey::Token(lease)) => secret_header(lease.value.expose()),
+            (_, TokenOrKey::Token(lease)) => Ok(lease.value.header()),
             (Self::SharedKey(shared), TokenOrKey::Key(key)) => {
                 secret_header(&shared.authorization(key, verb, uri, ocp_date)?)
             }

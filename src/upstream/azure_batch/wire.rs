@@ -72,13 +72,15 @@ pub fn check_ids(response: &Response, sent: &str) -> Result<(), &'static str> {
 
 /// Returns whether every `client-request-id` of the response is the same GUID as `sent`. A blank one is ignored.
 fn same_client_request_id(response: &Response, sent: &str) -> bool {
-    let sent = Uuid::try_parse(sent).ok();
+    let is_sent = |id: &str| Uuid::try_parse(id).is_ok_and(|id| Uuid::try_parse(sent) == Ok(id));
     let is_same = |value: &HeaderValue| {
-        // Intermediaries may join repeated headers with commas.
-        value.to_str().is_ok_and(|text| {
-            let mut ids = text.split(',').map(str::trim).filter(|id| !id.is_empty());
-            ids.all(|id| sent.is_some() && Uuid::try_parse(id).ok() == sent)
-        })
+        // The usual case. `sent` is a GUID.
+        value == sent
+            // Intermediaries may join repeated headers with commas.
+            || value.to_str().is_ok_and(|text| {
+                let mut ids = text.split(',').map(str::trim).filter(|id| !id.is_empty());
+                ids.all(is_sent)
+            })
     };
     response
         .headers

@@ -100,19 +100,19 @@ impl Client {
     }
 
     /// Sends a request and reads the response. The body is not returned if the status is `no_body_status`.
-    pub async fn send(
+    pub fn send(
         &self,
         operation: &'static Operation,
         request: Request,
         no_body_status: Option<StatusCode>,
         limits: &CallLimits,
-    ) -> Result<Response, RequestError> {
+    ) -> impl Future<Output = Result<Response, RequestError>> + Send {
         let options = ReceiveOptions {
             no_body_status,
             max_body_bytes: MAX_BODY_BYTES,
             limits,
         };
-        self.observe(operation, request, &options).await
+        self.observe(operation, request, options)
     }
 
     /// Reads a document that is not an upstream's response. Fails if the status is not 200 or the body is incomplete.
@@ -126,7 +126,7 @@ impl Client {
             max_body_bytes: MAX_DOCUMENT_BYTES,
             limits: &deadline.clone().into(),
         };
-        match self.observe(&DOCUMENT, request, &options).await {
+        match self.observe(&DOCUMENT, request, options).await {
             Ok(Response {
                 status: 200,
                 body: Some(body),
@@ -146,12 +146,12 @@ impl Client {
     }
 
     /// Sends a request, counts it, and records its span.
-    async fn observe(
+    fn observe(
         &self,
         operation: &'static Operation,
         request: Request,
-        options: &ReceiveOptions<'_>,
-    ) -> Result<Response, RequestError> {
+        options: ReceiveOptions<'_>,
+    ) -> impl Future<Output = Result<Response, RequestError>> + Send {
         let (mut head, body) = request.into_parts();
         let other_host = head.uri.authority().map(|_| head.uri.to_string());
         let other_host = other_host.and_then(|uri| Url::parse(&uri).ok());
@@ -162,9 +162,11 @@ impl Client {
         let body = TrackedBody::new(body, &tracker);
         let request = http::Request::from_parts(head, body);
         let response = self.pools.request(request);
-        let response = receive::receive(response, &tracker, options).await;
-        span.end(&response);
-        response
+        async move {
+            let response = receive::receive(response, &tracker, &options).await;
+            span.end(&response);
+            response
+        }
     }
 
     /// Adds the scheme and the host of the client to a URI that consists only of a path and a query.

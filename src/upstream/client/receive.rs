@@ -3,7 +3,7 @@
 use std::{error::Error as _, future::pending, iter::successors};
 
 use bytes::Bytes;
-use http::StatusCode;
+use http::{StatusCode, response::Parts};
 use hyper::body::{Body as _, Incoming};
 use hyper_util::client::legacy::{Error, ResponseFuture};
 use tokio::{task::yield_now, time::timeout};
@@ -85,26 +85,37 @@ fn is_refusal(error: &Error) -> bool {
     })
 }
 
-/// Reads the body within its timeout. The connection can be used again only if the body is read to its end.
+/// Reads the body, and returns the response. The connection can be used again only if the body is read to its end.
 async fn read_body(response: http::Response<Incoming>, options: &ReceiveOptions<'_>) -> Response {
     let (head, body) = response.into_parts();
     let decided = options.no_body_status == Some(head.status);
     let body = if body.is_end_stream() {
         Some(Bytes::new())
     } else {
-        let patience = if decided { DRAIN_TIMEOUT } else { BODY_TIMEOUT };
-        let body = timeout(
-            patience,
-            read_whole_body(&head, body, options.max_body_bytes),
-        );
-        let body = options.limits.deadline.bound(body).await;
-        // Lets the task run that returns the connection to the pool, where the next request of the call needs it.
-        yield_now().await;
-        body.and_then(Result::ok).flatten()
+        // Boxed, because the future is large.
+        Box::pin(read_in_time(decided, &head, body, options)).await
     };
     Response {
         status: head.status.as_u16(),
         headers: head.headers,
         body: body.filter(|_| !decided),
     }
+}
+
+/// Reads a body within its timeout. Returns `None` if it is not complete. `decided` is whether the call has succeeded
+/// and sends no other request.
+async fn read_in_time(
+    decided: bool,
+    head: &Parts,
+    body: Incoming,
+    options: &ReceiveOptions<'_>,
+) -> Option<Bytes> {
+    let patience = if decided { DRAIN_TIMEOUT } else { BODY_TIMEOUT };
+    let read = read_whole_body(head, body, options.max_body_bytes);
+    let read = options.limits.deadline.bound(timeout(patience, read)).await;
+    if !decided {
+        // Lets the task run that returns the connection to the pool, where the next request of the call needs it.
+        yield_now().await;
+    }
+    read?.ok()?
 }

@@ -73,7 +73,7 @@ impl Session {
 }
 
 impl RequestCredential for Arc<Lease<Session>> {
-    fn secrets(&self) -> Secrets<'_> {
+    fn secrets<'a>(&'a self, _authorization: Option<&'a HeaderValue>) -> Secrets<'a> {
         Secrets::new([self.value.text(), self.value.password.expose()])
     }
 

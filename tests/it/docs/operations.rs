@@ -24,7 +24,7 @@ fn numbers() -> String {
     metrics
         .calls
         .record_end("DeleteHmcUser", Code::Ok, "", second);
-    metrics.calls.expect("ibm_hmc", "hmc");
+    let _outcomes = metrics.calls.outcomes("ibm_hmc", "hmc");
     let requests = metrics.upstreams.requests("ibm_hmc", "hmc");
     requests.record_request("logon", RequestResult::Status(200), second);
     requests.record_renewal("session", true);

@@ -50,10 +50,8 @@ pub fn read(body: &[u8], now: SystemTime) -> Result<Lease<Token>, &'static str> 
     let token = tokens.iter().find(|token| !token.is_empty());
     let token = token.ok_or("the response holds no access token")?;
     let life = life?;
-    if !token.bytes().all(|b| b.is_ascii_graphic()) {
-        return Err("the access token cannot be the value of a header");
-    }
-    Ok(Lease::new(Token::new(token), Some(life)))
+    let token = Token::new(token).ok_or("the access token cannot be the value of a header")?;
+    Ok(Lease::new(token, Some(life)))
 }
 
 fn life(document: &Document, now: SystemTime) -> Result<Duration, &'static str> {

@@ -2,33 +2,44 @@
 
 use std::sync::Mutex;
 
+use http::HeaderValue;
 use zeroize::Zeroizing;
 
-use crate::{config::secret::unprintable, error::Failure, upstream::credential_cache::Lease};
+use crate::{
+    config::secret::unprintable,
+    error::Failure,
+    upstream::{client::secret_header, credential_cache::Lease},
+};
 
 /// Name of this kind of credential in the metrics.
 pub const TOKEN: &str = "token";
 
-const SCHEME: &str = "Bearer ";
-
-/// An access token, stored as the value of the `Authorization` header.
-pub struct Token(Zeroizing<String>);
+/// An access token, and the value of the `Authorization` header with it.
+pub struct Token {
+    text: Zeroizing<String>,
+    header: HeaderValue,
+}
 
 unprintable!(Token, Lease<Token>);
 
 impl Token {
-    /// Creates a token from its text, which must be visible ASCII.
-    pub fn new(bare: &str) -> Self {
-        Self(Zeroizing::new(format!("{SCHEME}{bare}")))
+    /// Creates a token from its text. Returns `None` if the text is not visible ASCII.
+    pub fn new(text: &str) -> Option<Self> {
+        let is_valid = text.bytes().all(|byte| byte.is_ascii_graphic());
+        let header = Zeroizing::new(format!("Bearer {text}"));
+        Some(Self {
+            text: Zeroizing::new(text.to_owned()),
+            header: is_valid.then(|| secret_header(&header).ok())??,
+        })
     }
 
     /// Returns the value of the `Authorization` header, which may only be sent to Azure Batch.
-    pub fn expose(&self) -> &str {
-        &self.0
+    pub fn header(&self) -> HeaderValue {
+        self.header.clone()
     }
 
-    pub fn without_scheme(&self) -> &str {
-        self.0.strip_prefix(SCHEME).unwrap_or_default()
+    pub fn expose(&self) -> &str {
+        &self.text
     }
 }
 
