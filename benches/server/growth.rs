@@ -16,8 +16,9 @@ const CONNECTIONS: [usize; 6] = [1, 10, 100, 1_000, 4_000, 10_000];
 /// Maximum number of streams per connection (`max_concurrent_streams`).
 const STREAMS: usize = 64;
 
-/// Measures one and two CPUs. With two, the server shares them with the load generator and the upstream, so only its CPU
-/// time for each call is comparable: the calls that two CPUs can serve are twice those of one CPU, divided by the ratio.
+/// Measures one and two CPUs. With two, the server shares them with the load generator and the upstream, so only its
+/// CPU time for each call is comparable. The capacity of two CPUs is twice that of one, divided by the ratio of these
+/// times.
 pub fn cpus(rig: &Rig) -> bool {
     let one = rig.first(&ServerSettings::default());
     let two = rig.first(&ServerSettings {

@@ -1,7 +1,7 @@
-//! Instructions of one call in the server process, a measure that is independent of other load on the machine. Valgrind
-//! counts a run with few calls and a run with many; the difference excludes start and stop. SHA-256 is left out, because
-//! Valgrind's processor has no instructions for it, so it weighs far more than on real processors. The baselines and
-//! Envoy are counted for comparison. Only the figures of the server are enforced.
+//! Instructions of one call in the server process, a measure that is independent of other load on the machine.
+//! Valgrind counts a run with few calls and a run with many; the difference excludes start and stop. SHA-256 is shown
+//! separately, because Valgrind's processor has no instructions for it, so it weighs far more than on real processors.
+//! The baselines and Envoy are counted for comparison. Only the figures of the server are enforced.
 
 use std::{collections::HashSet, env, fs, path::Path, process::Command};
 

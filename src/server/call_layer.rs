@@ -168,8 +168,8 @@ impl CallHandler {
         self.refuse(call, failure).await
     }
 
-    /// Makes the checks that apply to this kind of method, and returns the request with the context of the call. Returns
-    /// a boxed future, so that the large future is freed before the handler runs.
+    /// Makes the checks that apply to this kind of method, and returns the request with the context of the call.
+    /// Returns a boxed future, so that the large future is freed before the handler runs.
     fn receive<'a>(
         &'a self,
         request: Request<Body>,
