@@ -1,5 +1,7 @@
 //! Measurements with increasing numbers of concurrent calls, HMCs and connections.
 
+use rustix::process::{Resource, getrlimit};
+
 use crate::{
     cpus::BOTH_CPUS,
     load::{self, Load},
@@ -13,6 +15,8 @@ use crate::{
 const IN_FLIGHT: [usize; 11] = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024];
 const HMCS: [usize; 5] = [1, 10, 50, 100, 200];
 const CONNECTIONS: [usize; 6] = [1, 10, 100, 1_000, 4_000, 10_000];
+/// Open files that the server reserves for upstream requests and other purposes, as an upper bound.
+const RESERVED_FILES: u64 = 3_000;
 /// Maximum number of streams per connection (`max_concurrent_streams`).
 const STREAMS: usize = 64;
 
@@ -132,8 +136,17 @@ fn hmcs(rig: &Rig) {
 /// Measures increasing numbers of connections, nearly all of them idle.
 fn connections(rig: &Rig) {
     let max = u32::try_from(CONNECTIONS[CONNECTIONS.len() - 1] + 100).unwrap();
+    let max_files = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
     let mut rows = Vec::new();
     for connections in CONNECTIONS {
+        // The server accepts fewer connections if the limit of open files is lower.
+        let needed_files = 2 * connections as u64 + RESERVED_FILES;
+        if needed_files > max_files {
+            println!(
+                "Not measured: {connections} connections, which need {needed_files} open files"
+            );
+            continue;
+        }
         let setting = ServerSettings {
             max_connections: max,
             ..ServerSettings::default()

@@ -277,7 +277,9 @@ proptest! {
         if let Ok(url) = parse(&text, shape, insecure) {
             let uri: Uri = url.as_str().parse().unwrap();
             prop_assert_eq!(uri.host(), url.host_str());
-            if resource.starts_with(['/', '?']) {
+            // Otherwise the resource may be read as the host, as in `https:/` + `/a`.
+            let has_host = scheme.ends_with("//") && !host.is_empty();
+            if has_host && resource.starts_with(['/', '?']) {
                 prop_assert!(url.as_str().ends_with(resource.as_str()), "{}", text);
             }
             let name = url.host_str().unwrap();
