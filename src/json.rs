@@ -41,10 +41,10 @@ impl Members {
 
     /// Adds the members of another object.
     pub fn extend(&mut self, others: &Self) {
-        if !self.0.is_empty() && !others.0.is_empty() {
-            self.0.push(',');
+        if !others.0.is_empty() {
+            self.separate();
+            self.0.push_str(&others.0);
         }
-        self.0.push_str(&others.0);
     }
 
     /// Adds an object, to which `add` adds the members.
@@ -61,12 +61,17 @@ impl Members {
     }
 
     fn key(&mut self, key: &'static str) {
-        if !matches!(self.0.as_bytes().last(), None | Some(b'{')) {
-            self.0.push(',');
-        }
+        self.separate();
         self.0.push('"');
         self.0.push_str(key);
         self.0.push_str("\":");
+    }
+
+    /// Adds a comma, except before the first member of an object.
+    fn separate(&mut self) {
+        if !matches!(self.0.as_bytes().last(), None | Some(b'{')) {
+            self.0.push(',');
+        }
     }
 }
 

@@ -73,6 +73,7 @@ pub fn start(
             ),
             ("# UPSTREAM_TLS\n", include_str!("envoy/upstream_tls.yaml")),
         ] {
+            assert!(text.contains(comment));
             text = text.replace(comment, &part.replace("FOLDER", folder.to_str().unwrap()));
         }
     }

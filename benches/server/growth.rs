@@ -20,7 +20,7 @@ const RESERVED_FILES: u64 = 3_000;
 /// Maximum number of streams per connection (`max_concurrent_streams`).
 const STREAMS: usize = 64;
 
-/// Measures one and two CPUs. With two, the server shares them with the load generator and the upstream, so only its
+/// Measures the server with one and with two CPUs. With two, the server shares them with the load generator and the upstream, so only its
 /// CPU time for each call is comparable. The capacity of two CPUs is twice that of one, divided by the ratio of these
 /// times.
 pub fn cpus(rig: &Rig) -> bool {

@@ -114,7 +114,8 @@ impl Calls {
         self.outcomes.get_or_create(&labels).inc();
     }
 
-    /// Creates the counters of a configured target with the value 0, so that the first outcome shows as an increase.
+    /// Returns the counters of a configured target. Creates them with the value 0, so that the first outcome shows as
+    /// an increase.
     pub fn outcomes(&self, upstream: &'static str, target: &str) -> Outcomes {
         let counters = OUTCOMES.iter().map(|outcome| {
             let labels = outcome_of(upstream, target, outcome);
@@ -130,8 +131,9 @@ pub struct Outcomes(Arc<[(&'static str, Counter)]>);
 
 impl Outcomes {
     pub(crate) fn count(&self, outcome: &'static str) {
-        let mut counters = self.0.iter();
-        if let Some((_, counter)) = counters.find(|(name, _)| *name == outcome) {
+        let counter = self.0.iter().find(|(name, _)| *name == outcome);
+        debug_assert!(counter.is_some(), "{outcome} is missing in OUTCOMES");
+        if let Some((_, counter)) = counter {
             counter.inc();
         }
     }

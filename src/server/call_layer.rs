@@ -309,10 +309,13 @@ fn code(headers: &HeaderMap) -> Option<Code> {
 /// other panic, it is not known whether anything was sent.
 fn panicked(call: &CallContext) -> Response<Body> {
     call.end_with(Code::Internal, R::Internal.as_str_name());
-    let facts = CallFacts {
-        outcome: Effect::Unknown,
-        ..call.facts()
+    let facts = call.facts();
+    // Only rpcs send DELETEs.
+    let outcome = match facts.names {
+        Some(_) => Effect::Unknown,
+        None => Effect::NotSent,
     };
+    let facts = CallFacts { outcome, ..facts };
     status(&Failure::internal("a panic"), &facts).into_http()
 }
 

@@ -18,20 +18,20 @@ use tonic_health::{
     pb::health_server::HealthServer,
     server::{HealthReporter, HealthService},
 };
-use tower::Service as GrpcService;
+use tower::Service;
 
 use super::{health::HealthServiceWithUnknownWatch, reflection};
 use crate::{
     config::Server as Settings,
     proto::user_admin_server::UserAdminServer,
-    service::{Service, Shared},
+    service::{self, Shared},
 };
 
-/// The services: `UserAdmin`, and the others by their path. The calls of `UserAdmin` do not pass the router of the
-/// others, which costs 3 % of the instructions of a call.
+/// The gRPC services. Calls of `UserAdmin` bypass the router of the other services, because routing takes 3 % of the
+/// instructions of a call.
 #[derive(Clone)]
 pub struct Services {
-    user_admin: UserAdminServer<Service>,
+    user_admin: UserAdminServer<service::Service>,
     others: Routes,
 }
 
@@ -60,7 +60,7 @@ impl Services {
             others.add_service(reflection);
         }
         Ok(Self {
-            user_admin: UserAdminServer::new(Service(Arc::clone(shared)))
+            user_admin: UserAdminServer::new(service::Service(Arc::clone(shared)))
                 .accept_compressed(CompressionEncoding::Gzip)
                 .max_decoding_message_size(max_bytes),
             others: others.routes().prepare(),
@@ -71,17 +71,17 @@ impl Services {
 /// Returns whether a path is that of a method of `UserAdmin`.
 fn is_user_admin(path: &str) -> bool {
     let service = path.strip_prefix('/').and_then(|path| path.split_once('/'));
-    service.is_some_and(|(service, _)| service == UserAdminServer::<Service>::NAME)
+    service.is_some_and(|(service, _)| service == UserAdminServer::<service::Service>::NAME)
 }
 
-impl GrpcService<Request<Body>> for Services {
+impl Service<Request<Body>> for Services {
     type Response = Response<Body>;
     type Error = Infallible;
     type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         // `UserAdmin` is always ready.
-        GrpcService::<Request<Body>>::poll_ready(&mut self.others, cx)
+        Service::<Request<Body>>::poll_ready(&mut self.others, cx)
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {

@@ -65,7 +65,8 @@ pub(super) struct Operation {
     pub(super) call: Arc<CallContext>,
     pub(super) request: DeleteRequest,
     pub(super) facts: CallFacts,
-    /// The members that all audit records of the call contain, once one is written. Cleared when they change.
+    /// Cached members that all audit records of the call contain. Cleared when the read before the deletion changes
+    /// them.
     pub(super) members: OnceLock<CallMembers>,
     /// `client-request-id` that was sent, or an empty string.
     pub(super) client_request_id: String,

@@ -41,7 +41,7 @@ impl Operation {
         };
         let disconnected = CancellationToken::new();
         let limits = CallLimits::new(deadline, disconnected.clone(), self.call.span());
-        // A drain waits for the work, since the operation holds a token.
+        // The operation holds a token of the task tracker, so a drain waits until the work ends.
         let work = async move { self.execute(&limits, work).await };
         RunToEnd::new(work, disconnected).boxed()
     }
@@ -89,7 +89,7 @@ impl Operation {
         })
     }
 
-    /// Runs an admitted call to its end, even if the caller disconnects.
+    /// Runs an admitted call: audit intent, work, audit outcome.
     async fn execute<T, W>(
         &mut self,
         limits: &CallLimits,

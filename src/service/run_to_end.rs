@@ -9,10 +9,11 @@ use std::{
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
-/// The work of a call. If the value is dropped before the work ends, `disconnected` is cancelled and the work continues
-/// in a task. Until then it needs no task, which is faster.
+/// A future that polls the work of a call in place. If it is dropped before the work ends, that is, when the caller
+/// disconnects, it cancels `disconnected` and spawns a task that continues the work. Spawning a task for each call would
+/// be slower.
 pub(super) struct RunToEnd<F: Future<Output: Send> + Send + 'static> {
-    /// `None` once the work has ended.
+    /// `None` during a poll, and after the work has ended or panicked.
     work: Option<Pin<Box<F>>>,
     disconnected: CancellationToken,
 }
@@ -30,7 +31,7 @@ impl<F: Future<Output: Send> + Send + 'static> Future for RunToEnd<F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        // The work is dropped if it panics, because it must not be polled again.
+        // Taken out during the poll, so that a panic drops the work: it must not be polled again, here or in a task.
         let Some(mut work) = self.work.take() else {
             return Poll::Pending;
         };
@@ -48,7 +49,7 @@ impl<F: Future<Output: Send> + Send + 'static> Drop for RunToEnd<F> {
             return;
         };
         self.disconnected.cancel();
-        // Without a runtime, the process ends.
+        // There is no runtime only while the process exits. The work is then dropped.
         if let Ok(runtime) = Handle::try_current() {
             runtime.spawn(work);
         }

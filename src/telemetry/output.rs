@@ -23,8 +23,8 @@ const MIN_LINE_BYTES: usize = 256;
 /// the queue were full, it would print an error to standard output, which may carry the audit log.
 const QUEUE_LINES: usize = MAX_QUEUED_BYTES / MIN_LINE_BYTES + 1;
 
-/// Maximum number of bytes that are written together, unless a line is longer. Linux writes as many bytes to a pipe
-/// without those of other processes in between (pipe(7), `PIPE_BUF`).
+/// Maximum number of bytes in one write, unless a single line is longer. Linux writes up to `PIPE_BUF` bytes to a pipe
+/// atomically (pipe(7)).
 const MAX_WRITE_BYTES: usize = 4_096;
 
 /// Number of lines that were not written because the queue was full or standard error failed.
@@ -100,8 +100,9 @@ fn cost(bytes: &[u8]) -> usize {
 struct StandardError {
     format: LogFormat,
     queued_bytes: Arc<AtomicUsize>,
-    /// The lines to write, and what they count in the queue.
+    /// Lines that are not written yet.
     lines: Vec<u8>,
+    /// Sum of their [`cost`]. Subtracted from `queued_bytes` when they are written.
     cost: usize,
     /// The number of dropped lines that the log has reported.
     reported: u64,

@@ -2,8 +2,8 @@
 //! an upstream, and sends `traceparent` to upstreams. If spans are not exported, the caller's context is forwarded
 //! unchanged.
 //!
-//! The context of a call is passed on explicitly. Only the tasks that obtain credentials have it attached
-//! (`with_context`), because libraries are in between.
+//! The context of a call is passed explicitly, in `CallLimits`. Only tasks that renew credentials have it attached
+//! (`with_context`), because their requests create `CallLimits` from a deadline alone.
 
 pub mod export;
 

@@ -65,8 +65,7 @@ impl CallLimits {
     }
 }
 
-/// Creates the limits of a request that no caller waits for. Its span is part of the trace that the current task is
-/// attached to.
+/// Creates the limits of a request that no caller waits for. The parent of its span is the current tracing context.
 impl From<Deadline> for CallLimits {
     fn from(deadline: Deadline) -> Self {
         Self::new(deadline, CancellationToken::new(), Context::current())

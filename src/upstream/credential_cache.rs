@@ -253,8 +253,8 @@ impl<T: Send + Sync + 'static, S: CredentialSource<T>> CredentialCache<T, S> {
         }
     }
 
-    /// Returns the current credential, or the renewal or pause to wait for. Starts a renewal if it is due, as part of
-    /// `trace`.
+    /// Returns the current credential, or the renewal or pause to wait for. Starts a renewal if it is due;
+    /// `trace` is the parent of its spans.
     fn find(&self, trace: &Context) -> CacheState<T> {
         let mut state = crate::lock(&self.state);
         let now = Instant::now();
@@ -356,6 +356,7 @@ impl<T: Send + Sync + 'static, S: CredentialSource<T>> CredentialCache<T, S> {
             }
             result
         };
+        // The renewal is part of the trace of the call that starts it.
         let task = tokio::spawn(work.with_context(trace.clone()));
         let handle = task.abort_handle();
         let renewal = async move {

@@ -35,7 +35,9 @@ impl<'a> Secrets<'a> {
     pub fn with_signature(mut self, header: Option<&'a HeaderValue>) -> Self {
         let text = header.and_then(|header| header.to_str().ok());
         let signature = text.and_then(|text| text.rsplit_once(':'));
-        self.0.extend(signature.map(|(_, signature)| signature));
+        let signature = signature.map(|(_, signature)| signature);
+        self.0
+            .extend(signature.filter(|signature| signature.len() >= MIN_BYTES));
         self
     }
 

@@ -171,7 +171,7 @@ where
         && !head.headers.contains_key(TRANSFER_ENCODING);
     let mut body = pin!(Limited::new(body, max));
     let mut read = BytesMut::new();
-    // The end of a body with a length needs no further wait.
+    // A body with a known length is complete with its last byte, without another poll for the end of the stream.
     while !body.is_end_stream()
         && let Some(frame) = body.frame().await
     {

@@ -190,7 +190,8 @@ impl Platform for AzureBatch {
     }
 }
 
-/// Returns the value of a header that differs in each request. HPACK does not add it to its table.
+/// Returns the value of a header that differs in each request. It is marked as sensitive, so that HPACK does not add it
+/// to its table.
 fn unique_header(text: &str) -> Result<HeaderValue, Failure> {
     let value = HeaderValue::from_str(text);
     let mut value = value.map_err(|_| Failure::internal("a header that is no header"))?;

@@ -102,8 +102,8 @@ async fn read_body(response: http::Response<Incoming>, options: &ReceiveOptions<
     }
 }
 
-/// Reads a body within its timeout. Returns `None` if it is not complete. `decided` is whether the call has succeeded
-/// and sends no other request.
+/// Reads a body within its timeout. Returns `None` if it is not complete. If `decided`, the status alone decides the
+/// result: the body is only drained, and usually no other request follows.
 async fn read_in_time(
     decided: bool,
     head: &Parts,

@@ -17,6 +17,7 @@ pub const TOKEN: &str = "token";
 /// An access token, and the value of the `Authorization` header with it.
 pub struct Token {
     text: Zeroizing<String>,
+    /// Not cleared when dropped, because a header value shares its bytes with the requests that are sent.
     header: HeaderValue,
 }
 
