@@ -6,10 +6,7 @@ use serde_json::{Map, Value};
 use time::OffsetDateTime;
 
 use crate::{
-    error::status::{MAX_TEXT_BYTES, truncate},
-    json::Members,
-    proto::ErrorReason,
-    timestamp::with_milliseconds,
+    error::status::short, json::Members, proto::ErrorReason, timestamp::with_milliseconds,
 };
 
 /// Version of the format.
@@ -39,7 +36,7 @@ impl Event {
     }
 }
 
-/// The facts that all records of a call contain. Texts are truncated to [`MAX_TEXT_BYTES`].
+/// The facts that all records of a call contain. Texts are truncated by [`short`].
 #[derive(Clone, Copy, Default)]
 pub struct CallFields<'a> {
     /// Verified identity of the caller.
@@ -210,10 +207,6 @@ impl Record {
         }
         Self::from_members(Event::Outcome, outcome, intent)
     }
-}
-
-fn short(text: &str) -> &str {
-    truncate(text, MAX_TEXT_BYTES)
 }
 
 pub(super) fn text<'a>(fields: &'a Map<String, Value>, key: &str) -> &'a str {

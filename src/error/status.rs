@@ -221,6 +221,11 @@ fn encode(code: Code, message: &str, details: ErrorDetails) -> tonic_types::pb::
     tonic_types::pb::Status::decode(bytes.details()).unwrap_or_default()
 }
 
+/// Limits the length of a text that a caller or an upstream chose to [`MAX_TEXT_BYTES`].
+pub fn short(text: &str) -> &str {
+    truncate(text, MAX_TEXT_BYTES)
+}
+
 /// Returns the start of a text: at most `max` bytes, cut at a character boundary.
 pub fn truncate(text: &str, max: usize) -> &str {
     &text[..text.floor_char_boundary(max)]

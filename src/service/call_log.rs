@@ -10,7 +10,7 @@ use crate::{
     audit::{CallFields, CallMembers, Entry, Event, Record},
     error::{
         Failure,
-        status::{MAX_TEXT_BYTES, status, truncate},
+        status::{short, status},
     },
     identity::Identity,
     proto::{DeleteOutcome, ErrorReason},
@@ -169,11 +169,6 @@ impl Operation {
             "call ended"
         );
     }
-}
-
-/// Limits the length of a text that a caller or an upstream chose.
-fn short(text: &str) -> &str {
-    truncate(text, MAX_TEXT_BYTES)
 }
 
 /// Returns the name of a successful outcome in the logs.

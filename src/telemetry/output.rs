@@ -168,8 +168,8 @@ impl Write for StandardError {
     }
 }
 
-/// Writes bytes, and returns how many were written, which are all unless there is an error. If another process has made
-/// the shared standard error non-blocking, waits until it is writable.
+/// Writes all bytes, and returns their number, or the number of bytes written before an error. If another process has
+/// made the shared standard error non-blocking, waits until it is writable.
 fn write_whole(bytes: &[u8]) -> usize {
     let mut stderr = io::stderr().lock();
     let mut done = 0;

@@ -19,7 +19,7 @@ use crate::{
     upstream::{
         call_limits::CallLimits,
         classify::ErrorFacts,
-        client::{Change, Request},
+        client::{Change, Request, sensitive_header},
         instrument::Operation,
         platform::{Call, CredentialCheck, NewTarget, Order, Outgoing, Platform, ReceivedResponse},
         redact::Secrets,
@@ -163,11 +163,11 @@ impl Platform for AzureBatch {
             request.uri(),
             &date,
         )?;
-        let id = unique_header(&order.user.client_request_id)?;
+        let id = sensitive_header(&order.user.client_request_id)?;
         let headers = request.headers_mut();
         headers.insert(wire::CLIENT_REQUEST_ID, id);
         headers.insert(RETURN_CLIENT_REQUEST_ID, HeaderValue::from_static("true"));
-        headers.insert(OCP_DATE, unique_header(&date)?);
+        headers.insert(OCP_DATE, sensitive_header(&date)?);
         headers.insert(AUTHORIZATION, authorization);
         Ok(())
     }
@@ -188,15 +188,6 @@ impl Platform for AzureBatch {
     async fn close(&self) {
         self.credential.close().await;
     }
-}
-
-/// Returns the value of a header that differs in each request. It is marked as sensitive, so that HPACK does not add it
-/// to its table.
-fn unique_header(text: &str) -> Result<HeaderValue, Failure> {
-    let value = HeaderValue::from_str(text);
-    let mut value = value.map_err(|_| Failure::internal("a header that is no header"))?;
-    value.set_sensitive(true);
-    Ok(value)
 }
 
 /// Returns the query of a request. The parameter `timeout` makes Azure Batch stop before the deadline of the call. It

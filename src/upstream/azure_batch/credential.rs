@@ -17,7 +17,7 @@ use crate::{
     metrics::{CredentialState, RequestMetrics},
     upstream::{
         call_limits::CallLimits,
-        client::{Change, secret_header},
+        client::{Change, sensitive_header},
         credential_cache::{CredentialCache, Lease},
         platform::RequestCredential,
         redact::Secrets,
@@ -114,7 +114,7 @@ impl Credential {
         match (self, credential) {
             (_, TokenOrKey::Token(lease)) => Ok(lease.value.header()),
             (Self::SharedKey(shared), TokenOrKey::Key(key)) => {
-                secret_header(&shared.authorization(key, verb, uri, ocp_date)?)
+                sensitive_header(&shared.authorization(key, verb, uri, ocp_date)?)
             }
             (Self::Entra(_), TokenOrKey::Key(_)) => Err(Failure::internal("mixed credentials")),
         }

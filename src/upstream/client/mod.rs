@@ -56,10 +56,11 @@ pub fn request(method: Method, uri: impl Into<Uri>) -> Request {
     request
 }
 
-/// Creates a header value that `Debug` does not print. Fails if a header value cannot contain the text.
-pub fn secret_header(text: &str) -> Result<HeaderValue, Failure> {
+/// Creates a header value that `Debug` does not print, and that HPACK does not add to its table: a secret, or a value
+/// that differs in each request. Fails if a header value cannot contain the text.
+pub fn sensitive_header(text: &str) -> Result<HeaderValue, Failure> {
     let mut value = HeaderValue::from_str(text)
-        .map_err(|_| Failure::internal("a secret cannot be the value of a header"))?;
+        .map_err(|_| Failure::internal("a text cannot be the value of a header"))?;
     value.set_sensitive(true);
     Ok(value)
 }

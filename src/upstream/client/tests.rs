@@ -68,8 +68,8 @@ fn body(sent: Result<Response, RequestError>) -> Option<Bytes> {
 }
 
 #[test]
-fn debug_output_hides_secret_headers() {
-    let shown = super::secret_header("Bearer token-1").map(|value| format!("{value:?}"));
+fn debug_output_hides_sensitive_headers() {
+    let shown = super::sensitive_header("Bearer token-1").map(|value| format!("{value:?}"));
     assert_eq!(shown.ok().as_deref(), Some("Sensitive"));
 }
 

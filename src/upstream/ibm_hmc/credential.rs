@@ -24,7 +24,7 @@ use crate::{
     proto::ErrorReason,
     upstream::{
         classify,
-        client::{self, Client, Request, secret_header},
+        client::{self, Client, Request, sensitive_header},
         credential_cache::{CredentialSource, Lease, ObtainFuture},
         deadline::Deadline,
         instrument::Operation,
@@ -56,7 +56,7 @@ unprintable!(Session, Lease<Session>);
 impl Session {
     fn new(id: &str, password: &Secret) -> Result<Self, Failure> {
         Ok(Self {
-            id: secret_header(id)?,
+            id: sensitive_header(id)?,
             password: password.clone(),
         })
     }

@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 use crate::{
     config::secret::unprintable,
     error::Failure,
-    upstream::{client::secret_header, credential_cache::Lease},
+    upstream::{client::sensitive_header, credential_cache::Lease},
 };
 
 /// Name of this kind of credential in the metrics.
@@ -30,7 +30,7 @@ impl Token {
         let header = Zeroizing::new(format!("Bearer {text}"));
         Some(Self {
             text: Zeroizing::new(text.to_owned()),
-            header: is_valid.then(|| secret_header(&header).ok())??,
+            header: is_valid.then(|| sensitive_header(&header).ok())??,
         })
     }
 
