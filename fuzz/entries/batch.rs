@@ -3,6 +3,7 @@
 use prost::Message as _;
 use serde_json::Value;
 use useradmin::{
+    config::ApiVersion,
     error::Repeat,
     proto::{BatchError, ErrorReason as R},
     upstream::{
@@ -140,7 +141,7 @@ fn check_node(response: &Response, secrets: &Secrets, document: &Value) {
     let id = document["id"].as_str();
     let other = id.is_some_and(|id| !id.eq_ignore_ascii_case("tvm-1"));
     let state = document["state"].as_str().filter(|_| !other);
-    match azure_batch::check_node(response, "tvm-1", secrets) {
+    match azure_batch::check_node(response, "tvm-1", ApiVersion::DEFAULT, secrets) {
         Ok(()) => assert!(matches!(state, Some("idle" | "running"))),
         Err(failure) => {
             assert!(!matches!(state, Some("idle" | "running")));

@@ -143,9 +143,16 @@ fn summary(config: &Config) -> String {
         ),
     ];
     for target in config.targets.list() {
+        let version = target
+            .api_version
+            .map(|name| format!("api_version {name}, "));
         lines.push(format!(
-            "{}: {}, {}, protected_users: {}",
-            target.table, target.url, target.authentication, target.protected_users
+            "{}: {}, {}{}, protected_users: {}",
+            target.table,
+            target.url,
+            version.unwrap_or_default(),
+            target.authentication,
+            target.protected_users
         ));
     }
     for issuer in &config.jwt_issuers {

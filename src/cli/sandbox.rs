@@ -18,8 +18,8 @@ use super::{
 };
 use crate::{
     config::{
-        self, Allow, Audit, AuditSink, BatchAccount, Caller, Config, Credential, Entra, EntraKind,
-        Hmc, Jwks, JwtIssuer, PlatformSettings, Target,
+        self, Allow, ApiVersion, Audit, AuditSink, BatchAccount, Caller, Config, Credential, Entra,
+        EntraKind, Hmc, Jwks, JwtIssuer, PlatformSettings, Target,
         secret::{Secret, SecretSource},
         tls::TlsFiles,
     },
@@ -131,6 +131,7 @@ pub fn sandbox_config(sandbox: &Sandbox, listen: SocketAddr) -> Result<Config, S
     let memory = |text: &str| SecretSource::in_memory(Secret::new(text.to_owned()));
     let known = sandbox.credentials();
     let account = BatchAccount {
+        api_version: ApiVersion::DEFAULT,
         credential: Credential::Entra(Entra {
             kind: EntraKind::ClientSecret {
                 tenant_id: known.tenant_id.clone(),

@@ -5,9 +5,11 @@ use std::{
     time::Duration,
 };
 
+use time::OffsetDateTime;
 use url::Url;
 
 use super::{
+    api_version::{API_VERSIONS, ApiVersion},
     reader::Reader,
     schema::Key,
     secret::{SecretEncoding, SecretSource},
@@ -19,8 +21,10 @@ use crate::names;
 
 table! {
     /// The keys of an Azure Batch account.
-    #[table("batch_accounts.ALIAS")]
+    #[table("batch_accounts.ALIAS", check = check_account)]
     pub struct BatchAccount {
+        /// The version of the Azure Batch REST API. Callers cannot choose it.
+        api_version: &'static ApiVersion = api_version();
         /// How the service authenticates to the account.
         credential: Credential = subtable().then(|_, _, keys: CredentialKeys| keys.credential());
     }
@@ -41,6 +45,37 @@ impl PlatformSettings for BatchAccount {
             },
         };
         kind.to_owned()
+    }
+
+    fn api_version(&self) -> Option<&'static str> {
+        Some(self.api_version.name)
+    }
+}
+
+fn api_version() -> Kind<&'static ApiVersion> {
+    choice(API_VERSIONS.iter().map(|version| version.name).collect())
+        .then(|reader, key, name| {
+            let version = ApiVersion::find(name)?;
+            if version.is_out_of_support(OffsetDateTime::now_utc()) {
+                reader.warn(
+                    key,
+                    " is older than two years: Azure may stop serving this version",
+                );
+            }
+            Some(version)
+        })
+        .default(ApiVersion::DEFAULT)
+}
+
+/// Warns of a shared key with a version whose specification does not describe shared keys.
+fn check_account(account: &BatchAccount, reader: &Reader<'_>) {
+    let is_shared_key = matches!(account.credential, Credential::SharedKey { .. });
+    if is_shared_key && !account.api_version.documents_shared_key {
+        let text = format!(
+            "the specification of `api_version` {} does not describe shared keys",
+            account.api_version
+        );
+        reader.warn_at(reader.value_span("api_version"), &text);
     }
 }
 

@@ -1,6 +1,7 @@
 //! The configuration: one TOML file. It is checked completely before the server starts, and again whenever it
 //! changes.
 
+mod api_version;
 mod audit;
 mod batch_accounts;
 mod callers;
@@ -28,6 +29,7 @@ use toml::de::DeTable;
 use zeroize::Zeroizing;
 
 pub use self::{
+    api_version::{API_VERSIONS, ApiVersion},
     audit::{Audit, AuditSink},
     batch_accounts::{BatchAccount, Credential, DEFAULT_SCOPE, Entra, EntraKind},
     callers::{Allow, Caller},

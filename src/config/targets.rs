@@ -24,6 +24,11 @@ pub trait PlatformSettings: Table + Clone + 'static {
 
     /// Returns a description of how the service authenticates to the target, without secrets.
     fn authentication(&self) -> String;
+
+    /// Returns the version of the target's API, or `None` if requests name none.
+    fn api_version(&self) -> Option<&'static str> {
+        None
+    }
 }
 
 table! {
@@ -63,6 +68,7 @@ pub struct TargetSummary {
     pub table: String,
     pub url: Url,
     pub authentication: String,
+    pub api_version: Option<&'static str>,
     /// Number of patterns of protected users.
     pub protected_users: usize,
     pub max_in_flight: u32,
@@ -74,6 +80,7 @@ impl<S: PlatformSettings> Target<S> {
             table: Self::table(alias),
             url: self.url.clone(),
             authentication: self.own.authentication(),
+            api_version: self.own.api_version(),
             protected_users: self.protected_users.len(),
             max_in_flight: self.max_in_flight,
         }

@@ -200,6 +200,9 @@ pub const fn recipe(reason: R) -> Recipe {
             .or(Code::InvalidArgument, &[BadRequest],
                 "Batch InvalidInput, OutOfRangeInput, InvalidUri, RequestUrlFailedToParse, \
                  or InvalidHeaderValue of a client_request_id that the caller sent"),
+        R::UpstreamApiVersionUnsupported => Recipe::new(Code::Internal,
+            "the upstream no longer supports the configured API version",
+            &[]),
         R::UpstreamProtocolError => Recipe::new(Code::Unavailable,
             "the upstream's answer does not follow its documented protocol",
             &[]),

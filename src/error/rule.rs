@@ -11,10 +11,34 @@ pub enum Body {
     Any,
     /// Any error document of the upstream.
     AnyErrorDocument,
+    /// Any error document that complains about this part of the request.
+    Part(RequestPart<'static>),
     /// An error document with this code.
     Code(&'static str),
-    /// An error document with this code that complains about this header.
-    Header(&'static str, &'static str),
+    /// An error document with this code that complains about this part of the request.
+    CodeAndPart(&'static str, RequestPart<'static>),
+}
+
+/// A part of a request that an error document complains about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequestPart<'a> {
+    /// The header with this name.
+    Header(&'a str),
+    /// The query parameter with this name.
+    QueryParameter(&'a str),
+}
+
+impl RequestPart<'_> {
+    /// Returns whether this is the same part. Upper and lower case are not distinguished.
+    fn is(self, other: RequestPart<'_>) -> bool {
+        match (self, other) {
+            (Self::Header(one), RequestPart::Header(other))
+            | (Self::QueryParameter(one), RequestPart::QueryParameter(other)) => {
+                one.eq_ignore_ascii_case(other)
+            }
+            _ => false,
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -84,16 +108,16 @@ impl Rule {
     }
 
     /// Returns whether the row matches a response. `code` is `None` if the body is not an error document of the
-    /// upstream. `headers` are the names of the headers that the document complains about.
-    pub fn matches(&self, status: u16, code: Option<&str>, headers: &[&str]) -> bool {
+    /// upstream. `parts` are the parts of the request that the document complains about.
+    pub fn matches(&self, status: u16, code: Option<&str>, parts: &[RequestPart<'_>]) -> bool {
+        let names = |wanted: RequestPart<'_>| parts.iter().any(|part| part.is(wanted));
         self.status.contains(&status)
             && match self.body {
                 Body::Any => true,
                 Body::AnyErrorDocument => code.is_some(),
                 Body::Code(wanted) => code == Some(wanted),
-                Body::Header(wanted, header) => {
-                    code == Some(wanted) && headers.iter().any(|h| h.eq_ignore_ascii_case(header))
-                }
+                Body::Part(part) => code.is_some() && names(part),
+                Body::CodeAndPart(wanted, part) => code == Some(wanted) && names(part),
             }
     }
 }
@@ -180,9 +204,7 @@ pub fn first_match<'t>(
     table: &'t [Rule],
     status: u16,
     code: Option<&str>,
-    headers: &[&str],
+    parts: &[RequestPart<'_>],
 ) -> Option<&'t Rule> {
-    table
-        .iter()
-        .find(|rule| rule.matches(status, code, headers))
+    table.iter().find(|rule| rule.matches(status, code, parts))
 }

@@ -77,6 +77,8 @@ metrics! {
             "Openings of the circuit breaker";
         retry_budget: Family<Target, FloatGauge> = "retry_budget",
             "Remaining retries of the budget, at most 10; below 1, requests are not retried";
+        api_version: Family<(Target, Labels<1>), Gauge> = "api_version_info",
+            "1; the label api_version is the version of the upstream's API that requests name";
         credential_age: Family<(Target, Labels<1>), FloatGauge> = "credential_age" in Seconds,
             "Age of the token or session in use";
         credential_expires_in: Family<(Target, Labels<1>), FloatGauge> = "credential_expires_in" in Seconds,
@@ -93,6 +95,8 @@ pub struct State {
     pub breaker_open: bool,
     pub openings: u64,
     pub retry_budget: f64,
+    /// Version of the upstream's API that requests name, if they name one.
+    pub api_version: Option<&'static str>,
     /// The token or session in use, if there is one.
     pub credential: Option<Credential>,
 }
@@ -137,6 +141,10 @@ impl Upstreams {
             openings.inner().store(state.openings, Ordering::Relaxed);
             let budget = self.retry_budget.get_or_create(target);
             budget.set(state.retry_budget);
+            if let Some(version) = state.api_version {
+                let labels = (target.clone(), [("api_version", version)]);
+                self.api_version.get_or_create(&labels).set(1);
+            }
             let Some(credential) = state.credential else {
                 continue;
             };

@@ -8,7 +8,7 @@ use crate::{
         Effect, Failure, UpstreamResponse, Violation,
         document::ErrorDocument,
         resource::ResourceNames,
-        rule::{Rule, first_match},
+        rule::{RequestPart, Rule, first_match},
     },
     proto::ErrorReason,
 };
@@ -22,6 +22,8 @@ pub struct ErrorFacts {
     pub request_id: Option<String>,
     /// Names of the request headers that the document complains about.
     pub headers: Vec<String>,
+    /// Names of the query parameters that the document complains about.
+    pub query_parameters: Vec<String>,
     /// Fields of the caller's request that the document complains about.
     pub violations: Vec<Violation>,
 }
@@ -48,8 +50,12 @@ pub fn failure(
     facts: ErrorFacts,
 ) -> Failure {
     let (status, code) = (response.status, facts.code.as_deref());
-    let headers: Vec<_> = facts.headers.iter().map(String::as_str).collect();
-    let Some(rule) = first_match(table, status, code, &headers) else {
+    let headers = facts.headers.iter();
+    let headers = headers.map(|name| RequestPart::Header(name));
+    let parameters = facts.query_parameters.iter();
+    let parameters = parameters.map(|name| RequestPart::QueryParameter(name));
+    let parts: Vec<_> = headers.chain(parameters).collect();
+    let Some(rule) = first_match(table, status, code, &parts) else {
         return Failure::internal("an answer without a rule");
     };
     let context = match code {

@@ -164,13 +164,13 @@ pub trait Platform: Sized + Send + Sync + 'static {
         false
     }
 
-    fn read(_call: &Call<'_, Self>) -> Result<Outgoing, Failure> {
+    fn read(&self, _call: &Call<'_, Self>) -> Result<Outgoing, Failure> {
         Err(Failure::internal("this platform reads nothing"))
     }
 
     /// Returns the facts about the user from a successful response to [`Self::read`]. The reason of the failure is
     /// `UPSTREAM_PROTOCOL_ERROR` if, and only if, the response cannot be parsed.
-    fn found(_received: &ReceivedResponse<'_, Self>) -> Result<Self::Found, Failure> {
+    fn found(&self, _received: &ReceivedResponse<'_, Self>) -> Result<Self::Found, Failure> {
         Err(Failure::internal("this platform reads nothing"))
     }
 
@@ -192,11 +192,11 @@ pub trait Platform: Sized + Send + Sync + 'static {
         Ok(())
     }
 
-    fn delete(call: &Call<'_, Self>) -> Result<Outgoing, Failure>;
+    fn delete(&self, call: &Call<'_, Self>) -> Result<Outgoing, Failure>;
 
     /// Checks that a response with the status of success is the platform's own response to [`Self::delete`]. The body
     /// is not available: a deletion has succeeded as soon as the status line arrives.
-    fn deleted(_received: &ReceivedResponse<'_, Self>) -> Result<(), Failure> {
+    fn deleted(&self, _received: &ReceivedResponse<'_, Self>) -> Result<(), Failure> {
         Ok(())
     }
 
@@ -256,6 +256,11 @@ pub trait Platform: Sized + Send + Sync + 'static {
 
     /// Records a refused credential. Returns whether the request may be repeated with another one.
     fn renew(&self, credential: &Self::Credential, budget: &RetryBudget) -> bool;
+
+    /// Returns the version of the upstream's API that requests name, or `None` if they name none.
+    fn api_version(&self) -> Option<&'static str> {
+        None
+    }
 
     /// Returns the state of the credential in use, or `None` if there is none or its kind has no state.
     fn credential_state(&self) -> Option<CredentialState> {

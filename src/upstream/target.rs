@@ -102,6 +102,7 @@ impl<P: Platform> Target<P> {
             breaker_open: self.breaker.is_open(),
             openings: self.breaker.openings(),
             retry_budget: self.budget.tokens(),
+            api_version: self.platform.api_version(),
             credential: self.platform.credential_state(),
         }
     }
@@ -185,7 +186,7 @@ impl<P: Platform> Run<'_, P> {
         &mut self,
         purpose: Purpose,
         breaker_permit: &mut BreakerPermit<'_>,
-        parse: fn(&ReceivedResponse<'_, P>) -> Result<T, Failure>,
+        parse: fn(&P, &ReceivedResponse<'_, P>) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         let mut retries = Retries::new(self.limits, &self.target.budget);
         loop {
@@ -203,8 +204,8 @@ impl<P: Platform> Run<'_, P> {
             limits: self.limits,
         };
         match purpose {
-            Purpose::Read => P::read(&call),
-            Purpose::Delete => P::delete(&call),
+            Purpose::Read => self.target.platform.read(&call),
+            Purpose::Delete => self.target.platform.delete(&call),
         }
     }
 
@@ -213,7 +214,7 @@ impl<P: Platform> Run<'_, P> {
         &mut self,
         purpose: Purpose,
         breaker_permit: &mut BreakerPermit<'_>,
-        parse: fn(&ReceivedResponse<'_, P>) -> Result<T, Failure>,
+        parse: fn(&P, &ReceivedResponse<'_, P>) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         let (target, limits) = (self.target, self.limits);
         let platform = &target.platform;
@@ -257,7 +258,7 @@ impl<P: Platform> Run<'_, P> {
         };
         let is_success = response.status == success;
         let result = if is_success {
-            parse(&received)
+            parse(platform, &received)
         } else {
             Err(P::classify(&received))
         };

@@ -7,13 +7,14 @@ use std::fmt::Write as _;
 
 use futures_util::future::join_all;
 use useradmin::{
-    error::rule::Body,
+    error::rule::{Body, RequestPart},
     proto::DeleteBatchNodeUserRequest,
     upstream::azure_batch::rules::{CALLERS_HEADER, RULES},
 };
 use useradmin_testkit::{CallFailure, batch_document, batch_request, batch_response, start_batch};
 
 use self::table::{CODES, Row, STATUSES};
+use crate::platforms::TestedResponse;
 
 fn rows() -> impl Iterator<Item = &'static Row> {
     CODES.iter().chain(STATUSES)
@@ -96,14 +97,19 @@ async fn codes_and_statuses_map_to_documented_reasons() {
     insta::assert_snapshot!(snapshot);
 }
 
-/// Returns status, code and rejected headers of the tested responses.
-pub fn responses() -> Vec<(u16, Option<String>, Vec<&'static str>)> {
+/// Returns the tested responses. A `client-request-id` that the server chose is not among their parts.
+pub fn responses() -> Vec<TestedResponse> {
     let responses = rows().map(|row| {
-        let names = row.values.iter().filter(|(key, _)| *key == "HeaderName");
-        let headers = names
-            .map(|(_, name)| *name)
-            .filter(|name| row.id_is_from_caller || *name != CALLERS_HEADER);
-        (row.status, Some(row.code.to_owned()), headers.collect())
+        let parts = row.values.iter().filter_map(|(key, name)| match *key {
+            "HeaderName" => Some(RequestPart::Header(name)),
+            "QueryParameterName" => Some(RequestPart::QueryParameter(name)),
+            _ => None,
+        });
+        let server_chose = |part: &RequestPart<'_>| {
+            !row.id_is_from_caller && *part == RequestPart::Header(CALLERS_HEADER)
+        };
+        let parts = parts.filter(|part| !server_chose(part)).collect();
+        (row.status, Some(row.code.to_owned()), parts)
     });
     responses.collect()
 }
@@ -111,7 +117,10 @@ pub fn responses() -> Vec<(u16, Option<String>, Vec<&'static str>)> {
 #[test]
 fn every_case_is_unique() {
     for (at, rule) in RULES.iter().enumerate() {
-        let codes = matches!(rule.body, Body::Code(_) | Body::Header(..));
+        let codes = matches!(
+            rule.body,
+            Body::Code(_) | Body::Part(_) | Body::CodeAndPart(..)
+        );
         let twin = RULES[..at].iter().find(|other| {
             codes
                 && other.body == rule.body

@@ -23,6 +23,7 @@ mod audit_verify;
 mod authority_header;
 mod authorization;
 mod azure_cli;
+mod batch_api_versions;
 mod batch_deadlines;
 mod batch_environment;
 mod batch_error_documents;

@@ -7,7 +7,7 @@ use useradmin::{
     error::{
         Effect,
         resource::Level,
-        rule::{Body, Rule, first_match},
+        rule::{Body, RequestPart, Rule, first_match},
     },
     proto::{ErrorReason, request_fields},
     service::rpcs::RPCS,
@@ -56,13 +56,15 @@ fn rules_for_5xx_count_for_circuit_breaker() {
     }
 }
 
-/// Returns the code of an error document that a row matches, and the header that the document complains about.
-fn document(row: &Rule) -> (Option<&'static str>, Vec<&'static str>) {
+/// Returns the code of an error document that a row matches, and the part of the request that the document complains
+/// about.
+fn document(row: &Rule) -> (Option<&'static str>, Vec<RequestPart<'static>>) {
     match row.body {
         Body::Any => (None, Vec::new()),
         Body::AnyErrorDocument => (Some("unlisted"), Vec::new()),
         Body::Code(code) => (Some(code), Vec::new()),
-        Body::Header(code, header) => (Some(code), vec![header]),
+        Body::Part(part) => (Some("unlisted"), vec![part]),
+        Body::CodeAndPart(code, part) => (Some(code), vec![part]),
     }
 }
 
@@ -75,9 +77,9 @@ fn no_code_makes_the_effect_of_a_delete_certain() {
         .into_iter()
         .filter(|(_, request, _)| *request == "deletion");
     for (names, _, rules) in deletions {
-        for (code, headers) in rules.iter().map(document) {
+        for (code, parts) in rules.iter().map(document) {
             for status in (100..=599).filter(is_uncertain) {
-                let row = first_match(rules, status, code, &headers).unwrap();
+                let row = first_match(rules, status, code, &parts).unwrap();
                 assert_eq!(
                     row.effect,
                     Effect::Unknown,
@@ -93,9 +95,9 @@ fn no_code_makes_the_effect_of_a_delete_certain() {
 #[track_caller]
 fn assert_no_shadowed_row(table: &[Rule]) {
     for row in table {
-        let (code, headers) = document(row);
+        let (code, parts) = document(row);
         let decides = |status| {
-            first_match(table, status, code, &headers).is_some_and(|found| ptr::eq(found, row))
+            first_match(table, status, code, &parts).is_some_and(|found| ptr::eq(found, row))
         };
         assert!(row.status.clone().any(decides), "{row:?}");
         assert!(!row.source.is_empty(), "{row:?}");
@@ -116,7 +118,7 @@ fn rule_tables_have_no_shadowed_row_and_cover_everything() {
 #[test]
 fn comments_name_the_upstream_codes_of_their_reasons() {
     for row in tables().into_iter().flat_map(|(_, _, rules)| rules) {
-        let (Body::Code(code) | Body::Header(code, _)) = row.body else {
+        let (Body::Code(code) | Body::CodeAndPart(code, _)) = row.body else {
             continue;
         };
         let is_exception = row.reason == ErrorReason::UpstreamRejectedRequest && !row.alternate;
@@ -129,8 +131,8 @@ fn comments_name_the_upstream_codes_of_their_reasons() {
     }
 }
 
-/// A response in a test: status, code of the error document, and headers that the document complains about.
-type TestedResponse = (u16, Option<String>, Vec<&'static str>);
+/// A response in a test: status, code of the error document, and the parts of the request that it complains about.
+pub type TestedResponse = (u16, Option<String>, Vec<RequestPart<'static>>);
 
 /// Returns the responses with which a table is tested, and the file that lists them.
 fn tested_responses(upstream: &str, request: &str) -> (Vec<TestedResponse>, &'static str) {
@@ -169,8 +171,8 @@ fn every_upstream_has_tests_of_its_rows_and_a_fuzz_entry_point() {
     for (names, request, rules) in tables() {
         let (responses, file) = tested_responses(names.upstream, request);
         for row in rules {
-            let is_tested = responses.iter().any(|(status, code, headers)| {
-                let found = first_match(rules, *status, code.as_deref(), headers);
+            let is_tested = responses.iter().any(|(status, code, parts)| {
+                let found = first_match(rules, *status, code.as_deref(), parts);
                 found.is_some_and(|found| ptr::eq(found, row))
             });
             assert!(

@@ -8,22 +8,26 @@ use std::collections::BTreeSet;
 use tonic::Code;
 use useradmin::{
     cli::sandbox_config,
-    config::Targets,
+    config::{Config, Targets},
     proto::{DeleteBatchNodeUserRequest, DeleteOutcome},
     sandbox::Sandbox,
 };
 use useradmin_testkit::{App, batch_request, delete_by_id, delete_by_name};
 
+/// Returns the configuration of `serve --sandbox`, with a free port.
+pub fn sandbox_configuration(sandbox: &Sandbox) -> Config {
+    sandbox_config(sandbox, "127.0.0.1:0".parse().unwrap()).unwrap()
+}
+
 /// Starts the server as `serve --sandbox` does.
 pub async fn serve_sandbox(sandbox: &Sandbox) -> App {
-    let config = sandbox_config(sandbox, "127.0.0.1:0".parse().unwrap()).unwrap();
-    App::run(App::folder(), &config).await
+    App::run(App::folder(), &sandbox_configuration(sandbox)).await
 }
 
 #[tokio::test]
 async fn sandbox_has_target_of_each_platform() {
     let sandbox = Sandbox::start().await.unwrap();
-    let config = sandbox_config(&sandbox, "127.0.0.1:0".parse().unwrap()).unwrap();
+    let config = sandbox_configuration(&sandbox);
     let targets = config.targets.list();
     let tables = targets
         .iter()

@@ -36,6 +36,9 @@ pub fn error_facts(response: &Response, user: &NodeUser, secrets: &Secrets) -> E
     ErrorFacts {
         request_id: wire::request_id(response, secrets),
         headers: headers.into_iter().map(str::to_owned).collect(),
+        query_parameters: wire::invalid_query_parameters(&document)
+            .map(str::to_owned)
+            .collect(),
         violations: violation.into_iter().collect(),
         ..ErrorFacts::of_document(error, |error| error.code.clone())
     }

@@ -8,11 +8,11 @@ use super::{
     classify::{error_facts, not_from_azure},
     credential::{Credential, TokenOrKey},
     names::{NAMES, NodeUser},
-    rules::RULES,
+    rules::{API_VERSION, RULES},
     wire,
 };
 use crate::{
-    config::{self, BatchAccount},
+    config::{self, ApiVersion, BatchAccount},
     error::{Failure, UpstreamResponse, resource::ResourceNames, rule::Rule},
     metrics::CredentialState,
     proto::ErrorReason,
@@ -28,7 +28,6 @@ use crate::{
     },
 };
 
-const API_VERSION: &str = "2023-11-01.18.0";
 /// Seconds until Azure Batch ends a request by default, and the maximum of the parameter `timeout`.
 const SERVER_TIMEOUT_SECONDS: u64 = 30;
 
@@ -43,7 +42,12 @@ const READ_NODE: Operation = Operation::new("read_node", "/pools/{poolId}/nodes/
 
 /// Fails if the response describes another node than `node_id`, or one whose users cannot be deleted: this is possible
 /// "only when it is in the idle or running state" ("Compute Node - Delete User").
-pub fn check_node(response: &Response, node_id: &str, secrets: &Secrets) -> Result<(), Failure> {
+pub fn check_node(
+    response: &Response,
+    node_id: &str,
+    version: &ApiVersion,
+    secrets: &Secrets,
+) -> Result<(), Failure> {
     let node = response.json();
     let id = node["id"].as_str();
     if id.is_some_and(|id| !id.eq_ignore_ascii_case(node_id)) {
@@ -58,17 +62,23 @@ pub fn check_node(response: &Response, node_id: &str, secrets: &Secrets) -> Resu
         "unusable" => ErrorReason::NodeUnusable,
         _ => ErrorReason::NodeNotReady,
     };
+    let mut context = format!("the node is {}", secrets.redact(state));
+    if !version.has_node_state(state) {
+        context += ", a state that is not documented for api-version ";
+        context += version.name;
+    }
     Err(Failure {
         upstream_response: Some(Box::new(UpstreamResponse {
             http_status: response.status,
             request_id: wire::request_id(response, secrets),
             ..UpstreamResponse::default()
         })),
-        ..Failure::new(reason, format!("the node is {}", secrets.redact(state)))
+        ..Failure::new(reason, context)
     })
 }
 
 pub struct AzureBatch {
+    api_version: &'static ApiVersion,
     credential: Credential,
 }
 
@@ -85,7 +95,10 @@ impl Platform for AzureBatch {
     fn new(target: NewTarget<'_, Self>) -> Result<Self, String> {
         let config = target.config;
         let credential = Credential::new(&config.own.credential, &config.roots, target.requests)?;
-        Ok(Self { credential })
+        Ok(Self {
+            api_version: config.own.api_version,
+            credential,
+        })
     }
 
     /// Azure Batch has no request that reads a user. To validate an order, the server reads the node.
@@ -93,23 +106,25 @@ impl Platform for AzureBatch {
         order.validate_only
     }
 
-    fn read(call: &Call<'_, Self>) -> Result<Outgoing, Failure> {
+    fn read(&self, call: &Call<'_, Self>) -> Result<Outgoing, Failure> {
         let user = &call.order.user;
         let segments = ["pools", &user.pool_id, "nodes", &user.node_id];
-        Outgoing::new(&READ_NODE, &segments, &query(call.limits), StatusCode::OK)
+        let query = query(self.api_version, call.limits);
+        Outgoing::new(&READ_NODE, &segments, &query, StatusCode::OK)
     }
 
-    fn found(received: &ReceivedResponse<'_, Self>) -> Result<(), Failure> {
-        Self::deleted(received)?;
+    fn found(&self, received: &ReceivedResponse<'_, Self>) -> Result<(), Failure> {
+        self.deleted(received)?;
         let node_id = &received.order.user.node_id;
-        check_node(received.response, node_id, &received.secrets)
+        let (response, secrets) = (received.response, &received.secrets);
+        check_node(response, node_id, self.api_version, secrets)
     }
 
     fn name<'a>(order: &'a Order<NodeUser>, _found: &'a ()) -> &'a str {
         &order.user.user_name
     }
 
-    fn delete(call: &Call<'_, Self>) -> Result<Outgoing, Failure> {
+    fn delete(&self, call: &Call<'_, Self>) -> Result<Outgoing, Failure> {
         let NodeUser {
             pool_id,
             node_id,
@@ -117,10 +132,11 @@ impl Platform for AzureBatch {
             ..
         } = &call.order.user;
         let segments = ["pools", pool_id, "nodes", node_id, "users", user_name];
-        Outgoing::new(&DELETE_USER, &segments, &query(call.limits), StatusCode::OK)
+        let query = query(self.api_version, call.limits);
+        Outgoing::new(&DELETE_USER, &segments, &query, StatusCode::OK)
     }
 
-    fn deleted(received: &ReceivedResponse<'_, Self>) -> Result<(), Failure> {
+    fn deleted(&self, received: &ReceivedResponse<'_, Self>) -> Result<(), Failure> {
         let (response, user) = (received.response, &received.order.user);
         wire::check_ids(response, &user.client_request_id)
             .map_err(|why| not_from_azure(response, why, &received.secrets))
@@ -176,6 +192,10 @@ impl Platform for AzureBatch {
         self.credential.refuse(credential, budget)
     }
 
+    fn api_version(&self) -> Option<&'static str> {
+        Some(self.api_version.name)
+    }
+
     fn credential_state(&self) -> Option<CredentialState> {
         self.credential.state()
     }
@@ -190,14 +210,27 @@ impl Platform for AzureBatch {
     }
 }
 
-/// Returns the query of a request. The parameter `timeout` makes Azure Batch stop before the deadline of the call. It
-/// is left out if the default of Azure Batch is sufficient, as in the first form of the URI in the document.
-fn query(limits: &CallLimits) -> String {
+/// Returns the query of a request. The time limit makes Azure Batch stop before the deadline of the call. It is left
+/// out if the default of Azure Batch is sufficient, as in the first form of the URI in the document.
+fn query(version: &ApiVersion, limits: &CallLimits) -> String {
+    let ApiVersion {
+        name,
+        timeout_parameter,
+        ..
+    } = version;
     let seconds = limits.deadline.remaining().as_secs();
     if seconds >= SERVER_TIMEOUT_SECONDS {
-        ["api-version=", API_VERSION].concat()
-    } else {
-        let seconds = seconds.max(1).to_string();
-        ["timeout=", &seconds, "&api-version=", API_VERSION].concat()
+        return [API_VERSION, "=", name].concat();
     }
+    let seconds = seconds.max(1).to_string();
+    [
+        timeout_parameter,
+        "=",
+        &seconds,
+        "&",
+        API_VERSION,
+        "=",
+        name,
+    ]
+    .concat()
 }

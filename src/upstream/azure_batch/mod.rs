@@ -1,4 +1,4 @@
-//! Azure Batch: `Compute Node - Delete User` of the REST API 2023-11-01.18.0.
+//! Azure Batch: `Compute Node - Delete User` of the REST API, in the versions of `config::API_VERSIONS`.
 
 pub mod classify;
 mod client;

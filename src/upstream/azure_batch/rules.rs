@@ -6,7 +6,7 @@
 //! status.
 
 use crate::{
-    error::rule::{self, Body, Rule, rules},
+    error::rule::{self, Body, RequestPart, Rule, rules},
     proto::ErrorReason as R,
 };
 
@@ -34,10 +34,14 @@ pub const RULES: &[Rule] = rules! { before_http: [
     Rule::new(500..=599, Body::Code("OperationTimedOut"), R::UpstreamTimedOut, "C: 500").backoff().unknown().down(),
     Rule::new(400..=499, Body::Code("OperationTimedOut"), R::UpstreamTimedOut, "C: 500, on another status").backoff().unknown(),
 ], after_http: [
+    // The version of the API. The code with which a version that is no longer served is refused is not documented.
+    code("UnsupportedRequestVersion", R::UpstreamApiVersionUnsupported, "C: 400"),
+    Rule::new(rule::only(400), Body::Part(RequestPart::QueryParameter(API_VERSION)), R::UpstreamApiVersionUnsupported, "C: 400; W: 400, no api-version"),
+
     // The service's own credentials.
     refused("AuthenticationFailed", "C: 403; W: 401"),
     refused("InvalidAuthenticationInfo", "C: 400"),
-    Rule::new(400..=499, Body::Header("MissingRequiredHeader", "Authorization"), R::UpstreamCredentialsRejected, "W: 400, no Authorization header").renew(),
+    Rule::new(400..=499, Body::CodeAndPart("MissingRequiredHeader", RequestPart::Header("Authorization")), R::UpstreamCredentialsRejected, "W: 400, no Authorization header").renew(),
 
     // Missing resources. These rows match the status 404 only.
     rule::code(404, "NodeUserNotFound", R::UserNotFound, "W: 404"),
@@ -73,7 +77,7 @@ pub const RULES: &[Rule] = rules! { before_http: [
     callers("OutOfRangeInput", "C: 400"),
     callers("InvalidUri", "C: 400"),
     callers("RequestUrlFailedToParse", "C: 400"),
-    Rule::new(400..=499, Body::Header("InvalidHeaderValue", CALLERS_HEADER), R::UpstreamRejectedRequest, "W: 400, a client-request-id that the caller sent").alternate(),
+    Rule::new(400..=499, Body::CodeAndPart("InvalidHeaderValue", RequestPart::Header(CALLERS_HEADER)), R::UpstreamRejectedRequest, "W: 400, a client-request-id that the caller sent").alternate(),
     // Errors in the part of the request that the server chose.
     ours("InvalidHeaderValue", "W: 400"),
     ours("MissingRequiredHeader", "W: 400"),
@@ -82,13 +86,15 @@ pub const RULES: &[Rule] = rules! { before_http: [
     ours("OutOfRangeQueryParameterValue", "C: 400"),
     ours("UnsupportedQueryParameter", "C: 400"),
     ours("UnsupportedHeader", "C: 400"),
-    ours("UnsupportedRequestVersion", "C: 400"),
     ours("InvalidHttpVerb", "C: 400"),
     ours("UnsupportedHttpVerb", "C: 405"),
     ours("UnsupportedHttpVersion", "C"),
     ours("HostInformationNotPresent", "C"),
     ours("MultipleConditionHeadersNotSupported", "C: 400"),
 ]};
+
+/// The query parameter with the version of the API.
+pub const API_VERSION: &str = "api-version";
 
 /// The request header whose value the caller may have chosen. If the server chose the value, this header is not among
 /// those that a rule is compared with.

@@ -44,12 +44,22 @@ pub fn request_id(response: &Response, secrets: &Secrets) -> Option<String> {
 /// Returns the names of all headers that the document complains about. A `client-request-id` that this server chose
 /// is left out, because the caller cannot correct it.
 pub fn invalid_header_names(document: &Value, callers_id: bool) -> Vec<&str> {
-    let pairs = document["values"].as_array().into_iter().flatten();
-    pairs
-        .filter(|pair| pair["key"] == "HeaderName")
-        .filter_map(|pair| pair["value"].as_str())
+    values_of(document, "HeaderName")
         .filter(|name| callers_id || !name.eq_ignore_ascii_case(CLIENT_REQUEST_ID.as_str()))
         .collect()
+}
+
+/// Returns the names of all query parameters that the document complains about.
+pub fn invalid_query_parameters(document: &Value) -> impl Iterator<Item = &str> {
+    values_of(document, "QueryParameterName")
+}
+
+/// Returns the texts that the document's `values` contain under this key.
+fn values_of<'a>(document: &'a Value, key: &'static str) -> impl Iterator<Item = &'a str> {
+    let pairs = document["values"].as_array().into_iter().flatten();
+    pairs
+        .filter(move |pair| pair["key"] == key)
+        .filter_map(|pair| pair["value"].as_str())
 }
 
 /// Checks that Azure Batch itself sent the response, and that it belongs to the request with the client-request-id

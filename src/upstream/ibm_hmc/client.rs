@@ -87,7 +87,7 @@ impl Platform for IbmHmc {
         true
     }
 
-    fn read(call: &Call<'_, Self>) -> Result<Outgoing, Failure> {
+    fn read(&self, call: &Call<'_, Self>) -> Result<Outgoing, Failure> {
         match &call.order.user {
             UserRef::Id(id) => Outgoing::new(&READ_USER, &["api", "users", id], "", StatusCode::OK),
             UserRef::Name(name) => {
@@ -98,7 +98,7 @@ impl Platform for IbmHmc {
         }
     }
 
-    fn found(received: &ReceivedResponse<'_, Self>) -> Result<HmcUser, Failure> {
+    fn found(&self, received: &ReceivedResponse<'_, Self>) -> Result<HmcUser, Failure> {
         let (response, session) = (received.response, received.credential.value.text());
         let found = match &received.order.user {
             UserRef::Id(id) => wire::user(response, id, session).map(Ok),
@@ -130,7 +130,7 @@ impl Platform for IbmHmc {
         Ok(())
     }
 
-    fn delete(call: &Call<'_, Self>) -> Result<Outgoing, Failure> {
+    fn delete(&self, call: &Call<'_, Self>) -> Result<Outgoing, Failure> {
         let segments = ["api", "users", &call.found.id];
         Outgoing::new(&DELETE_USER, &segments, "", StatusCode::NO_CONTENT)
     }

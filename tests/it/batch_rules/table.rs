@@ -63,6 +63,7 @@ const AUTHORIZATION: Values = &[("HeaderName", "Authorization")];
 const OCP_DATE: Values = &[("HeaderName", "ocp-date"), ("HeaderValue", "today")];
 const CLIENT_ID: Values = &[("HeaderName", "client-request-id"), ("HeaderValue", "{not-a-guid}")];
 const TIMEOUT: Values = &[("QueryParameterName", "timeout"), ("QueryParameterValue", "0"), ("MinimumAllowed", "1")];
+const VERSION: Values = &[("QueryParameterName", "api-version"), ("QueryParameterValue", "2023-11-01.18.0"), ("Reason", "The version is no longer supported.")];
 const AUDIENCE: Values = &[("AuthenticationErrorDetail", "The access token has been obtained from wrong audience or resource 'https://management.core.windows.net/'.")];
 const STRING_TO_SIGN: Values = &[("AuthenticationErrorDetail", "The MAC signature found in the HTTP request 'c2ln' is not the same as any computed signature. Server used following string to sign: 'DELETE'.")];
 
@@ -97,7 +98,7 @@ pub const CODES: &[Row] = &[
 
     row(400, "MissingRequiredHeader", "An HTTP header that's mandatory for this request is not specified.", AUTHORIZATION, Internal, "UPSTREAM_CREDENTIALS_REJECTED").attempts(2),
     row(400, "MissingRequiredHeader", "An HTTP header that's mandatory for this request is not specified.", OCP_DATE, Internal, "UPSTREAM_REJECTED_REQUEST"),
-    row(400, "MissingRequiredQueryParameter", "A query parameter that's mandatory for this request is not specified.", &[("QueryParameterName", "api-version")], Internal, "UPSTREAM_REJECTED_REQUEST"),
+    row(400, "MissingRequiredQueryParameter", "A query parameter that's mandatory for this request is not specified.", &[("QueryParameterName", "timeout")], Internal, "UPSTREAM_REJECTED_REQUEST"),
     row(400, "InvalidHeaderValue", "The value for one of the HTTP headers is not in the correct format.", CLIENT_ID, InvalidArgument, "UPSTREAM_REJECTED_REQUEST").with_caller_id(),
     row(400, "InvalidHeaderValue", "The value for one of the HTTP headers is not in the correct format.", CLIENT_ID, Internal, "UPSTREAM_REJECTED_REQUEST"),
     row(400, "InvalidHeaderValue", "The value for one of the HTTP headers is not in the correct format.", OCP_DATE, Internal, "UPSTREAM_REJECTED_REQUEST").with_caller_id(),
@@ -105,7 +106,16 @@ pub const CODES: &[Row] = &[
     row(400, "OutOfRangeQueryParameterValue", "A query parameter specified in the request URI is outside the permissible range.", TIMEOUT, Internal, "UPSTREAM_REJECTED_REQUEST"),
     row(400, "UnsupportedQueryParameter", "One of the query parameters specified in the request URI is not supported.", &[], Internal, "UPSTREAM_REJECTED_REQUEST"),
     row(400, "UnsupportedHeader", "One of the HTTP headers specified in the request is not supported.", &[], Internal, "UPSTREAM_REJECTED_REQUEST"),
-    row(400, "UnsupportedRequestVersion", "The specified request version is not supported.", &[], Internal, "UPSTREAM_REJECTED_REQUEST"),
+    // A version that is no longer served, in the forms that are documented or likely.
+    row(400, "UnsupportedRequestVersion", "The specified request version is not supported.", &[], Internal, "UPSTREAM_API_VERSION_UNSUPPORTED"),
+    row(400, "MissingRequiredQueryParameter", "A query parameter that's mandatory for this request is not specified.", VERSION, Internal, "UPSTREAM_API_VERSION_UNSUPPORTED"),
+    row(400, "InvalidQueryParameterValue", "Value for one of the query parameters specified in the request URI is invalid.", VERSION, Internal, "UPSTREAM_API_VERSION_UNSUPPORTED"),
+    row(400, "OutOfRangeQueryParameterValue", "A query parameter specified in the request URI is outside the permissible range.", VERSION, Internal, "UPSTREAM_API_VERSION_UNSUPPORTED"),
+    row(400, "UnsupportedQueryParameter", "One of the query parameters specified in the request URI is not supported.", &[("QueryParameterName", "API-Version")], Internal, "UPSTREAM_API_VERSION_UNSUPPORTED"),
+    row(400, "Nameless", "", VERSION, Internal, "UPSTREAM_API_VERSION_UNSUPPORTED"),
+    // Only a 400 reports the version, and only a query parameter with this name is one.
+    row(404, "Nameless", "", VERSION, NotFound, "UPSTREAM_RESOURCE_NOT_FOUND"),
+    row(400, "InvalidHeaderValue", "The value for one of the HTTP headers is not in the correct format.", &[("HeaderName", "api-version")], Internal, "UPSTREAM_REJECTED_REQUEST"),
     row(400, "MultipleConditionHeadersNotSupported", "Multiple condition headers are not supported.", &[], Internal, "UPSTREAM_REJECTED_REQUEST"),
     row(400, "InvalidHttpVerb", "The HTTP verb specified was not recognized by the server.", &[], Internal, "UPSTREAM_REJECTED_REQUEST"),
     row(405, "UnsupportedHttpVerb", "The resource doesn't support the specified HTTP verb.", &[], Internal, "UPSTREAM_REJECTED_REQUEST"),

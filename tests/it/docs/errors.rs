@@ -6,7 +6,7 @@ use useradmin::{
         Effect, Repeat,
         recipe::{Recipe, recipe, retry_delay},
         resource::ResourceNames,
-        rule::{Body, Rule},
+        rule::{Body, RequestPart, Rule},
     },
     proto::ErrorReason,
     upstream::registry::tables,
@@ -339,7 +339,7 @@ fn table(request: &str, rules: &[Rule], code: &str) -> String {
 /// Returns whether two rules differ only in their codes or only in their statuses.
 fn have_same_result(one: &Rule, other: &Rule) -> bool {
     let result = |rule: &Rule| (rule.reason, rule.alternate, rule.repeat, rule.effect);
-    let is_code = |rule: &Rule| matches!(rule.body, Body::Code(_) | Body::Header(..));
+    let is_code = |rule: &Rule| matches!(rule.body, Body::Code(_) | Body::CodeAndPart(..));
     let same_status = one.status == other.status && is_code(one) && is_code(other);
     result(one) == result(other) && (same_status || one.body == other.body)
 }
@@ -356,7 +356,15 @@ fn body(body: &Body) -> String {
         Body::Any => "any body".to_owned(),
         Body::AnyErrorDocument => "any other".to_owned(),
         Body::Code(code) => format!("`{code}`"),
-        Body::Header(code, header) => format!("`{code}` for the header `{header}`"),
+        Body::Part(part) => format!("any code for {}", part_name(*part)),
+        Body::CodeAndPart(code, part) => format!("`{code}` for {}", part_name(*part)),
+    }
+}
+
+fn part_name(part: RequestPart<'_>) -> String {
+    match part {
+        RequestPart::Header(name) => format!("the header `{name}`"),
+        RequestPart::QueryParameter(name) => format!("the query parameter `{name}`"),
     }
 }
 

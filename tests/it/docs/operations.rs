@@ -34,6 +34,7 @@ fn numbers() -> String {
         expires_in: Some(second),
     };
     let state = TargetState {
+        api_version: Some("2023-11-01.18.0"),
         credential: Some(credential),
         ..TargetState::default()
     };

@@ -139,12 +139,13 @@ fn mostly_valid(right: impl Strategy<Value = String> + 'static) -> BoxedStrategy
 
 fn batch_document() -> BoxedStrategy<Value> {
     let codes = RULES.iter().filter_map(|rule| match rule.body {
-        Body::Code(code) | Body::Header(code, _) => Some(code.to_owned()),
-        Body::Any | Body::AnyErrorDocument => None,
+        Body::Code(code) | Body::CodeAndPart(code, _) => Some(code.to_owned()),
+        Body::Any | Body::AnyErrorDocument | Body::Part(_) => None,
     });
     let code = prop_oneof![select(codes.collect::<Vec<_>>()), text()];
     let name = prop_oneof![
         Just("HeaderName".to_owned()),
+        Just("QueryParameterName".to_owned()),
         Just("AuthenticationErrorDetail".to_owned()),
         text()
     ];

@@ -34,7 +34,7 @@ pub(super) static POOLS: [Pool; 4] = [
     },
 ];
 
-pub(super) static NODES: [Node; 14] = [
+pub(super) static NODES: [Node; 16] = [
     ready("node-idle", "idle"),
     ready("node-running", "running"),
     ready("tvm-1695681911_1-20161121t182739z", "idle"),
@@ -54,6 +54,16 @@ pub(super) static NODES: [Node; 14] = [
     busy(
         "node-leavingpool",
         "leavingpool",
+        "OperationInvalidForCurrentState",
+    ),
+    busy(
+        "node-deallocated",
+        "deallocated",
+        "OperationInvalidForCurrentState",
+    ),
+    busy(
+        "node-deallocating",
+        "deallocating",
         "OperationInvalidForCurrentState",
     ),
     busy(

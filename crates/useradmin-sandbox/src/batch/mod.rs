@@ -1,4 +1,4 @@
-//! The Azure Batch service: `GET` a node, `DELETE` a user of a node, API version 2023-11-01.18.0.
+//! The Azure Batch service: `GET` a node, `DELETE` a user of a node, in five versions of the API.
 //!
 //! This module defines the order of the checks. The checks, the state of the account and the format of responses are in
 //! submodules.
