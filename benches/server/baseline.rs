@@ -175,6 +175,7 @@ impl<C: Upstream> UserAdmin for Facade<C> {
             request_id: id("request-id").unwrap_or_default().to_owned(),
             client_request_id: id("client-request-id").unwrap_or_default().to_owned(),
             attempts: 1,
+            validation: None,
         }))
     }
 

@@ -142,7 +142,10 @@ fn check_node(response: &Response, secrets: &Secrets, document: &Value) {
     let other = id.is_some_and(|id| !id.eq_ignore_ascii_case("tvm-1"));
     let state = document["state"].as_str().filter(|_| !other);
     match azure_batch::check_node(response, "tvm-1", ApiVersion::DEFAULT, secrets) {
-        Ok(()) => assert!(matches!(state, Some("idle" | "running"))),
+        Ok(actual) => {
+            assert!(matches!(state, Some("idle" | "running")));
+            assert_eq!(state, Some(&*actual));
+        }
         Err(failure) => {
             assert!(!matches!(state, Some("idle" | "running")));
             assert_eq!(failure.reason == R::UpstreamProtocolError, state.is_none());

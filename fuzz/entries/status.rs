@@ -64,6 +64,7 @@ pub fn status_of(
         identifiers: owned.collect(),
         attempts: 1,
         outcome: failure.effect,
+        user_was_present: false,
     };
     let status = status(failure, &facts);
     assert_eq!(check(&status).reason, failure.reason);

@@ -67,6 +67,8 @@ pub struct UpstreamResponse {
     pub code: Option<String>,
     /// The upstream's own ID of the response.
     pub request_id: Option<String>,
+    /// The task that the service's user on the upstream lacks, if the upstream refused the request because of that.
+    pub missing_task: Option<&'static str>,
     /// The upstream's own error document, or `None` if the body was not one.
     pub document: Option<Arc<dyn ErrorDocument>>,
 }

@@ -41,6 +41,8 @@ pub struct CallFacts {
     pub attempts: u32,
     /// The least certain effect of all attempts.
     pub outcome: Effect,
+    /// Whether the server read the user after a DELETE with an unknown effect, and the user was still there.
+    pub user_was_present: bool,
 }
 
 impl CallFacts {
@@ -118,11 +120,14 @@ fn metadata(failure: &Failure, facts: &CallFacts) -> HashMap<String, String> {
     add("cause", failure.cause.map(str::to_owned));
     add("aadsts_code", code.map(|code| code.to_string()));
     add("clock_skew_seconds", skew.map(|skew| skew.to_string()));
+    let present = facts.user_was_present;
+    add("observed", present.then(|| "present".to_owned()));
     if let Some(response) = &failure.upstream_response {
         let (status, id) = (response.http_status, response.request_id.as_deref());
         add("upstream_http_status", Some(status.to_string()));
         add("upstream_code", response.code.as_deref().map(text));
         add("upstream_request_id", id.map(text));
+        add("missing_task", response.missing_task.map(str::to_owned));
     }
     map
 }
@@ -140,7 +145,13 @@ fn add(details: &mut ErrorDetails, extra: Extra, failure: &Failure, facts: &Call
         }
         Extra::Resource(level) => {
             let (kind, name) = resource(level, facts);
-            details.set_resource_info(kind, name, "", recipe(failure.reason).message);
+            let message = recipe(failure.reason).message;
+            let response = failure.upstream_response.as_deref();
+            let description = match response.and_then(|response| response.missing_task) {
+                Some(task) => format!("{message}: its HMC user lacks the task {task}"),
+                None => message.to_owned(),
+            };
+            details.set_resource_info(kind, name, "", description);
         }
         Extra::Precondition(kind, description) => {
             let (_, subject) = resource(Level::User, facts);

@@ -7,10 +7,13 @@ use super::{
     validate::Validation,
 };
 use crate::{
-    proto::{DeleteBatchNodeUserRequest, DeleteBatchNodeUserResponse, DeleteOutcome},
+    proto::{
+        BatchNodeUserValidation, DeleteBatchNodeUserRequest, DeleteBatchNodeUserResponse,
+        DeleteOutcome,
+    },
     upstream::{
         azure_batch::{AzureBatch, NodeUser},
-        target::RunReport,
+        run::RunReport,
     },
 };
 
@@ -65,6 +68,10 @@ impl Rpc for DeleteBatchNodeUser {
             request_id: report.upstream_request_id,
             client_request_id: user.client_request_id,
             attempts: report.attempts.count(),
+            validation: (outcome == DeleteOutcome::Validated).then_some(BatchNodeUserValidation {
+                node_state: report.found.state,
+                defined_by_pool: report.found.defined_by_pool,
+            }),
         }
     }
 }

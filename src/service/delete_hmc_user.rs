@@ -7,12 +7,12 @@ use super::{
 };
 use crate::{
     proto::{
-        DeleteHmcUserRequest, DeleteHmcUserResponse, DeleteOutcome,
+        DeleteHmcUserRequest, DeleteHmcUserResponse, DeleteOutcome, HmcUserValidation,
         delete_hmc_user_request::User as UserField,
     },
     upstream::{
-        ibm_hmc::{IbmHmc, UserRef},
-        target::RunReport,
+        ibm_hmc::{HmcUser, IbmHmc, UserKind, UserRef},
+        run::RunReport,
     },
 };
 
@@ -63,11 +63,26 @@ impl Rpc for DeleteHmcUser {
         _user: User<Self>,
         report: RunReport<Found<Self>>,
     ) -> Self::Response {
+        let HmcUser { kind, details, .. } = report.found;
+        // A user that does not exist has neither a type nor details.
+        let was_found = kind.is_some() || details.is_some();
+        let is_validation = outcome == DeleteOutcome::Validated && was_found;
+        let details = details.unwrap_or_default();
+        let validation = is_validation.then(|| HmcUserValidation {
+            user_type: kind.map_or("", UserKind::as_str).to_owned(),
+            disabled: details.disabled,
+            replication_overwrite_possible: details.replication_overwrite_possible,
+            required_task: kind
+                .and_then(UserKind::required_task)
+                .unwrap_or_default()
+                .to_owned(),
+        });
         DeleteHmcUserResponse {
             outcome: outcome.into(),
             user_id: report.found.id,
             user_name: report.found.name,
             attempts: report.attempts.count(),
+            validation,
         }
     }
 }

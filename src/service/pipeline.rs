@@ -161,6 +161,7 @@ impl Operation {
     fn apply<T>(&mut self, finished: Finished<T>) -> Result<(T, DeleteOutcome), Failure> {
         self.facts.attempts = finished.attempts.count();
         self.facts.outcome = finished.attempts.effect();
+        self.facts.user_was_present = finished.attempts.user_was_present;
         self.upstream_request_id = finished.upstream_request_id;
         // The read before the deletion may have changed the facts in the records.
         let user = &mut self.request.fields.user;

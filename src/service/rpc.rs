@@ -17,7 +17,8 @@ use crate::{
         call_limits::CallLimits,
         platform::{Order, Platform},
         registry::Registered,
-        target::{RunReport, Target},
+        run::RunReport,
+        target::Target,
     },
 };
 

@@ -14,6 +14,8 @@ pub struct Attempts {
     count: u32,
     effect: Effect,
     renewed: bool,
+    /// Whether the user was read after a DELETE with an unknown effect, and was still there.
+    pub user_was_present: bool,
     /// The failure of the last failed DELETE, or `None` if it got no status line.
     last_response: Option<Failure>,
 }

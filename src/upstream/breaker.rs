@@ -169,6 +169,16 @@ impl BreakerPermit<'_> {
         self.failed = Some(down);
     }
 
+    /// Returns what the last request showed, for [`Self::restore`].
+    pub fn result(&self) -> Option<bool> {
+        self.failed
+    }
+
+    /// Makes the requests since [`Self::result`] not count.
+    pub fn restore(&mut self, result: Option<bool>) {
+        self.failed = result;
+    }
+
     /// Records that a request got no response within the time `took`. A timeout after less than a second does not
     /// count as a failure of the target, because it is caused by the short deadline of the caller.
     pub fn record_error(&mut self, error: &RequestError, took: Duration) {

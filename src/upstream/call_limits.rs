@@ -34,6 +34,14 @@ impl CallLimits {
         }
     }
 
+    /// Returns the limits of a step that follows even if the caller disconnects.
+    pub fn after_disconnection(&self) -> Self {
+        Self {
+            disconnected: CancellationToken::new(),
+            ..self.clone()
+        }
+    }
+
     /// Waits for `work`, at most until the deadline or until the caller disconnects.
     pub async fn bound<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         tokio::select! {

@@ -20,6 +20,8 @@ pub struct ErrorFacts {
     pub code: Option<String>,
     pub document: Option<Arc<dyn ErrorDocument>>,
     pub request_id: Option<String>,
+    /// The task that the service's user on the upstream lacks, if that is the cause.
+    pub missing_task: Option<&'static str>,
     /// Names of the request headers that the document complains about.
     pub headers: Vec<String>,
     /// Names of the query parameters that the document complains about.
@@ -79,6 +81,7 @@ pub fn failure(
             http_status: status,
             code: facts.code,
             request_id: facts.request_id,
+            missing_task: facts.missing_task,
             document: facts.document,
         })),
         ..Failure::new(rule.reason, context)

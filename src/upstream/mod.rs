@@ -20,5 +20,6 @@ pub(crate) mod resolver;
 pub mod response;
 pub mod retry;
 pub mod retry_budget;
+pub mod run;
 pub(crate) mod static_credential;
 pub(crate) mod target;

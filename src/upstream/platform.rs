@@ -45,6 +45,7 @@ pub enum CredentialCheck {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
     Read,
+    ReadDetails,
     Delete,
 }
 
@@ -75,7 +76,7 @@ impl Outgoing {
     /// Creates the HTTP request, with the default headers and this `Accept` header.
     pub fn request(self, purpose: Purpose, accept: &'static str) -> Request {
         let method = match purpose {
-            Purpose::Read => Method::GET,
+            Purpose::Read | Purpose::ReadDetails => Method::GET,
             Purpose::Delete => Method::DELETE,
         };
         let mut request = client::request(method, self.path);
@@ -109,6 +110,8 @@ pub struct Call<'a, P: Platform> {
 pub struct ReceivedResponse<'a, P: Platform> {
     /// The order that the request is part of.
     pub order: &'a Order<P::User>,
+    /// Facts that were known about the user before the request.
+    pub found: &'a P::Found,
     pub operation: &'static Operation,
     /// The credential that the request was sent with.
     pub credential: &'a P::Credential,
@@ -148,7 +151,7 @@ pub trait Platform: Sized + Send + Sync + 'static {
     /// The user as a request identifies it.
     type User: Send + Sync + 'static;
     /// Facts that were read about the user.
-    type Found: Default + Send + Sync + 'static;
+    type Found: Clone + Default + Send + Sync + 'static;
     type Credential: RequestCredential;
 
     /// Creates the platform's part of a target. Nothing is sent yet. Fails if the settings cannot be used.
@@ -168,8 +171,20 @@ pub trait Platform: Sized + Send + Sync + 'static {
         Err(Failure::internal("this platform reads nothing"))
     }
 
-    /// Returns the facts about the user from a successful response to [`Self::read`]. The reason of the failure is
-    /// `UPSTREAM_PROTOCOL_ERROR` if, and only if, the response cannot be parsed.
+    /// Returns whether [`Self::read_details`] reads facts that are still missing here. It is then sent for an order
+    /// that is only validated, after all checks. The order is valid even if the details cannot be read.
+    fn lacks_details(_found: &Self::Found) -> bool {
+        false
+    }
+
+    /// Returns the request that reads further facts. If [`Self::READS_USER`] is true, it reads the user that was found
+    /// before, and is also sent after a DELETE with an unknown effect, because a missing user shows the effect.
+    fn read_details(&self, _call: &Call<'_, Self>) -> Result<Outgoing, Failure> {
+        Err(Failure::internal("this platform reads no details"))
+    }
+
+    /// Returns the facts about the user from a successful response to [`Self::read`] or [`Self::read_details`]. The
+    /// reason of the failure is `UPSTREAM_PROTOCOL_ERROR` if, and only if, the response cannot be parsed.
     fn found(&self, _received: &ReceivedResponse<'_, Self>) -> Result<Self::Found, Failure> {
         Err(Failure::internal("this platform reads nothing"))
     }

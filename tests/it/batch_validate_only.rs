@@ -1,16 +1,17 @@
-//! `validate_only` with Azure Batch: the node is read, and no DELETE is sent.
+//! `validate_only` with Azure Batch: the node and its pool are read, and no DELETE is sent.
 
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use serde_json::json;
 use tonic::Code::{
     self, DeadlineExceeded, FailedPrecondition, Internal, NotFound, PermissionDenied,
     ResourceExhausted, Unavailable,
 };
-use useradmin::proto::{DeleteBatchNodeUserRequest, DeleteOutcome};
+use useradmin::proto::{BatchNodeUserValidation, DeleteBatchNodeUserRequest, DeleteOutcome};
 use useradmin_testkit::{
-    REQUEST_ID, Reply, batch_error, batch_request, batch_response, batch_with_timeout, in_sequence,
-    start_batch,
+    REQUEST_ID, ReceivedRequest, Reply, batch_deleted, batch_error, batch_request, batch_response,
+    batch_with_timeout, in_sequence, start_batch,
 };
 
 fn validate(user_name: &str) -> DeleteBatchNodeUserRequest {
@@ -33,10 +34,94 @@ fn node_reply(state: &str) -> Reply {
     )
 }
 
+/// Returns a pool that defines users with these names.
+fn pool_reply(id: &str, names: &[&str]) -> Reply {
+    let users = names
+        .iter()
+        .map(|name| json!({"name": name, "elevationLevel": "nonadmin"}));
+    let users: Vec<_> = users.collect();
+    batch_response(200, &json!({"id": id, "userAccounts": users}).to_string())
+}
+
+/// Returns whether the request reads the pool.
+fn reads_pool(request: &ReceivedRequest) -> bool {
+    request.target.starts_with("/pools/pool-1?")
+}
+
+/// Responses to the read of the pool, and the value of `defined_by_pool` for the user `Alice`.
+#[rustfmt::skip]
+fn pools() -> Vec<(Reply, Option<bool>)> {
+    vec![
+        (pool_reply("pool-1", &[]), Some(false)),
+        (pool_reply("pool-1", &["bob", "alicea"]), Some(false)),
+        (pool_reply("pool-1", &["bob", "Alice"]), Some(true)),
+        (pool_reply("POOL-1", &["ALICE"]), Some(true)),
+        (batch_response(200, r#"{"id":"pool-1"}"#), Some(false)),
+        (batch_response(200, r#"{"id":"pool-1","userAccounts":null}"#), Some(false)),
+        (batch_response(200, r#"{"id":"pool-1","userAccounts":[1,{},{"name":2},{"name":"alice"}]}"#), Some(true)),
+        (pool_reply("pool-2", &["alice"]), None),
+        (batch_response(200, r#"{"userAccounts":[]}"#), None),
+        (batch_response(200, "[]"), None),
+        (Reply::json(200, r#"{"id":"pool-1"}"#), None),
+        (batch_error(404, "PoolNotFound"), None),
+        (batch_error(403, "AuthorizationFailure"), None),
+        (batch_error(500, "InternalError"), None),
+        (Reply::html(502), None),
+        (Reply::Close, None),
+    ]
+}
+
+/// The request is valid even if the pool cannot be read, which is not tried again.
+#[tokio::test]
+async fn response_reports_whether_pool_defines_user() {
+    join_all(pools().into_iter().map(|(reply, expected)| async move {
+        let case = format!("{reply:?}");
+        let (app, upstream) = start_batch(move |request| {
+            if reads_pool(request) {
+                reply.clone()
+            } else {
+                node_reply("idle")
+            }
+        })
+        .await;
+        let response = app.delete_batch_node_user(validate("Alice")).await.unwrap();
+        assert_eq!(response.outcome(), DeleteOutcome::Validated, "{case}");
+        let validation = BatchNodeUserValidation {
+            node_state: "idle".to_owned(),
+            defined_by_pool: expected,
+        };
+        assert_eq!(response.validation, Some(validation), "{case}");
+        assert_eq!(
+            upstream.requests("GET", "/pools/pool-1?").len(),
+            1,
+            "{case}"
+        );
+    }))
+    .await;
+}
+
+#[tokio::test]
+async fn deletion_has_no_validation() {
+    let (app, upstream) = start_batch(|_| batch_deleted()).await;
+    let response = app
+        .delete_batch_node_user(batch_request("alice"))
+        .await
+        .unwrap();
+    assert_eq!(response.validation, None);
+    assert_eq!(upstream.requests("GET", "").len(), 0);
+}
+
 #[tokio::test]
 async fn idle_or_running_node_is_valid() {
     for state in ["idle", "running"] {
-        let (mut app, upstream) = start_batch(move |_| node_reply(state)).await;
+        let (mut app, upstream) = start_batch(move |request| {
+            if reads_pool(request) {
+                pool_reply("pool-1", &[])
+            } else {
+                node_reply(state)
+            }
+        })
+        .await;
         let response = app.delete_batch_node_user(validate("a/b")).await.unwrap();
         assert_eq!(
             (response.outcome(), response.attempts),
@@ -44,11 +129,13 @@ async fn idle_or_running_node_is_valid() {
         );
         assert_eq!(response.request_id, REQUEST_ID);
         let request = upstream.requests("GET", "");
-        assert_eq!(request.len(), 1);
-        assert_eq!(
-            request[0].target,
-            "/pools/pool-1/nodes/node-1?timeout=29&api-version=2023-11-01.18.0"
-        );
+        let targets: Vec<_> = request.iter().map(|request| &*request.target).collect();
+        let expected = [
+            "/pools/pool-1/nodes/node-1?timeout=29&api-version=2023-11-01.18.0",
+            "/pools/pool-1?$select=id,userAccounts&timeout=29&api-version=2023-11-01.18.0",
+        ];
+        assert_eq!(targets, expected);
+        assert_eq!(response.validation.unwrap().node_state, state);
         assert_eq!(
             request[0].header("client-request-id"),
             Some(&*response.client_request_id)
@@ -163,7 +250,7 @@ async fn failed_read_is_retried() {
         (response.outcome(), response.attempts),
         (DeleteOutcome::Validated, 0)
     );
-    assert_eq!(upstream.requests("GET", "").len(), 3);
+    assert_eq!(upstream.requests("GET", "/pools/pool-1/nodes/").len(), 3);
 }
 
 #[tokio::test]

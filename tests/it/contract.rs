@@ -377,13 +377,12 @@ fn metadata_keys_are_the_documented_ones() {
         let is_snake_case = key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
         assert!((2..=64).contains(&key.len()) && is_snake_case, "{key}");
     }
-    let names: Vec<&'static str> = identifiers()
-        .into_iter()
-        .map(|name| &*Box::leak(name.into_boxed_str()))
-        .collect();
+    let names = identifiers().into_iter();
+    let names = names.map(|name| &*Box::leak(name.into_boxed_str()));
     let facts = CallFacts {
         names: Some(&NAMES),
-        identifiers: names.iter().map(|name| (*name, "x".to_owned())).collect(),
+        user_was_present: true,
+        identifiers: names.map(|name| (name, "x".to_owned())).collect(),
         ..CallFacts::default()
     };
     let mut failure = Failure::unidentified("nothing_shown").with_clock_skew(Some(-301));
@@ -392,6 +391,7 @@ fn metadata_keys_are_the_documented_ones() {
         http_status: 404,
         code: Some("NodeUserNotFound".to_owned()),
         request_id: Some("r".to_owned()),
+        missing_task: Some("Manage Users"),
         document: None,
     }));
     let actual = CallFailure::from(status(&failure, &facts)).metadata;

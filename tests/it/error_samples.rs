@@ -90,6 +90,9 @@ impl Sample {
             http_status,
             code: code.map(str::to_owned),
             request_id: has_id.then(|| id.to_owned()),
+            missing_task: self
+                .metadata_value("missing_task")
+                .map(|task| &*task.to_owned().leak()),
             document: None,
         })
     }
@@ -181,7 +184,7 @@ fn samples_contain_documented_metadata_keys() {
                 }
                 "cause" => reason != R::CallerUnauthenticated,
                 // Whether there is a response is checked by `response`.
-                "upstream_http_status" | "clock_skew_seconds" | "aadsts_code" => true,
+                "upstream_http_status" | "clock_skew_seconds" | "aadsts_code" | "observed" => true,
                 _ => false,
             };
             assert!(may_be_absent, "{reason:?}: no {key}");

@@ -4,6 +4,7 @@
 mod by_name;
 mod protected_users;
 mod user_lists;
+mod validation;
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};

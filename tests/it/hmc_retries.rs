@@ -3,6 +3,7 @@
 
 mod deadlines;
 mod effects;
+mod observed;
 
 use futures_util::future::join_all;
 use tonic::Code::{FailedPrecondition, ResourceExhausted, Unavailable};

@@ -36,6 +36,7 @@ proptest! {
             identifiers: keys.into_iter().zip(identifiers).collect(),
             attempts: 3,
             outcome: Effect::Unknown,
+            user_was_present: hmc,
         };
         let document: Arc<dyn ErrorDocument> = if hmc {
             Arc::new(HmcError { http_status: 409, reason: 1, message: code.clone() })
@@ -53,6 +54,7 @@ proptest! {
                 http_status: 409,
                 code: Some(code.clone()),
                 request_id: Some(code),
+                missing_task: hmc.then_some("Manage User Templates"),
                 document: Some(document),
             })),
             ..Failure::new(reason, "")

@@ -84,7 +84,13 @@ impl Walk {
         for (field, at) in message.field.iter().zip(0..) {
             self.add_element(&name, field.name(), &[path, &[2, at]].concat());
         }
-        for (oneof, at) in message.oneof_decl.iter().zip(0..) {
+        // The compiler adds a oneof for each optional field.
+        let is_added = |at| {
+            let mut fields = message.field.iter();
+            fields.any(|field| field.proto3_optional() && field.oneof_index == Some(at))
+        };
+        let oneofs = message.oneof_decl.iter().zip(0..);
+        for (oneof, at) in oneofs.filter(|(_, at)| !is_added(*at)) {
             self.add_element(&name, oneof.name(), &[path, &[8, at]].concat());
         }
         for (nested, at) in message.nested_type.iter().zip(0..) {

@@ -27,6 +27,8 @@ pub struct CallFailure {
     pub bad_request: Vec<(String, String)>,
     pub precondition: Vec<(String, String, String)>,
     pub resource: Option<(String, String)>,
+    /// The text of `ResourceInfo`, or an empty string.
+    pub resource_description: String,
     pub quota: Vec<(String, String)>,
     pub retry_delay: Option<Duration>,
     /// The trailer `grpc-retry-pushback-ms`.
@@ -67,6 +69,7 @@ impl From<Status> for CallFailure {
             bad_request: Vec::new(),
             precondition: Vec::new(),
             resource: None,
+            resource_description: String::new(),
             quota: Vec::new(),
             retry_delay: None,
             pushback: text("grpc-retry-pushback-ms").map(|value| value.parse().unwrap()),
@@ -121,6 +124,8 @@ impl CallFailure {
         let violations = error.quota_violations.into_iter();
         self.quota = violations.map(|v| (v.subject, v.description)).collect();
         let resource = error.resource;
+        let description = resource.as_ref().map(|info| info.description.clone());
+        self.resource_description = description.unwrap_or_default();
         self.resource = resource.map(|info| (info.resource_type, info.resource_name));
         match error.upstream {
             Some(UpstreamError::Batch(error)) => self.batch = Some(error),

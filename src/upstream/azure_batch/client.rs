@@ -7,7 +7,7 @@ use http::{HeaderName, HeaderValue, StatusCode, header::AUTHORIZATION};
 use super::{
     classify::{error_facts, not_from_azure},
     credential::{Credential, TokenOrKey},
-    names::{NAMES, NodeUser},
+    names::{NAMES, NodeFacts, NodeUser},
     rules::{API_VERSION, RULES},
     wire,
 };
@@ -39,15 +39,16 @@ const DELETE_USER: Operation = Operation::new(
     "/pools/{poolId}/nodes/{nodeId}/users/{userName}",
 );
 const READ_NODE: Operation = Operation::new("read_node", "/pools/{poolId}/nodes/{nodeId}");
+const READ_POOL: Operation = Operation::new("read_pool", "/pools/{poolId}");
 
-/// Fails if the response describes another node than `node_id`, or one whose users cannot be deleted: this is possible
+/// Returns the state of the node. Fails if the response describes another node than `node_id`, or one whose users cannot be deleted: this is possible
 /// "only when it is in the idle or running state" ("Compute Node - Delete User").
 pub fn check_node(
     response: &Response,
     node_id: &str,
     version: &ApiVersion,
     secrets: &Secrets,
-) -> Result<(), Failure> {
+) -> Result<String, Failure> {
     let node = response.json();
     let id = node["id"].as_str();
     if id.is_some_and(|id| !id.eq_ignore_ascii_case(node_id)) {
@@ -58,7 +59,7 @@ pub fn check_node(
         return Err(not_from_azure(response, "the node has no state", secrets));
     };
     let reason = match state {
-        "idle" | "running" => return Ok(()),
+        "idle" | "running" => return Ok(state.to_owned()),
         "unusable" => ErrorReason::NodeUnusable,
         _ => ErrorReason::NodeNotReady,
     };
@@ -89,7 +90,7 @@ impl Platform for AzureBatch {
 
     type Settings = BatchAccount;
     type User = NodeUser;
-    type Found = ();
+    type Found = NodeFacts;
     type Credential = TokenOrKey;
 
     fn new(target: NewTarget<'_, Self>) -> Result<Self, String> {
@@ -113,14 +114,35 @@ impl Platform for AzureBatch {
         Outgoing::new(&READ_NODE, &segments, &query, StatusCode::OK)
     }
 
-    fn found(&self, received: &ReceivedResponse<'_, Self>) -> Result<(), Failure> {
+    fn found(&self, received: &ReceivedResponse<'_, Self>) -> Result<NodeFacts, Failure> {
         self.deleted(received)?;
-        let node_id = &received.order.user.node_id;
+        let user = &received.order.user;
         let (response, secrets) = (received.response, &received.secrets);
-        check_node(response, node_id, self.api_version, secrets)
+        let mut found = received.found.clone();
+        if received.operation.name == READ_POOL.name {
+            let defined = wire::pool_defines_user(response, &user.pool_id, &user.user_name);
+            let why = "it describes another pool";
+            let defined = defined.ok_or_else(|| not_from_azure(response, why, secrets))?;
+            found.defined_by_pool = Some(defined);
+        } else {
+            found.state = check_node(response, &user.node_id, self.api_version, secrets)?;
+        }
+        Ok(found)
     }
 
-    fn name<'a>(order: &'a Order<NodeUser>, _found: &'a ()) -> &'a str {
+    fn lacks_details(found: &NodeFacts) -> bool {
+        found.defined_by_pool.is_none()
+    }
+
+    /// Reads the users that the pool defines, since Azure Batch creates them on every node of the pool.
+    fn read_details(&self, call: &Call<'_, Self>) -> Result<Outgoing, Failure> {
+        let segments = ["pools", &call.order.user.pool_id];
+        let query = query(self.api_version, call.limits);
+        let query = ["$select=id,userAccounts&", &query].concat();
+        Outgoing::new(&READ_POOL, &segments, &query, StatusCode::OK)
+    }
+
+    fn name<'a>(order: &'a Order<NodeUser>, _found: &'a NodeFacts) -> &'a str {
         &order.user.user_name
     }
 

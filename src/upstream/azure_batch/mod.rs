@@ -11,4 +11,4 @@ pub mod wire;
 
 pub use client::{AzureBatch, check_node};
 pub use entra::causes;
-pub use names::{NAMES, NodeUser};
+pub use names::{NAMES, NodeFacts, NodeUser};

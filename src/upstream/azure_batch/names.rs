@@ -22,6 +22,15 @@ pub const NAMES: ResourceNames = ResourceNames {
     ],
 };
 
+/// What is known about the node of a user, and about its pool.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeFacts {
+    /// State of the node; empty if the node was not read.
+    pub state: String,
+    /// Whether the pool itself defines a user with this name; `None` if the pool was not read.
+    pub defined_by_pool: Option<bool>,
+}
+
 /// A user of a node, and the ID that identifies the call in the logs of Azure Batch.
 #[derive(Clone, Debug)]
 pub struct NodeUser {

@@ -62,6 +62,21 @@ fn values_of<'a>(document: &'a Value, key: &'static str) -> impl Iterator<Item =
         .filter_map(|pair| pair["value"].as_str())
 }
 
+/// Returns whether the pool that a response describes defines a user with this name, ignoring case, because Windows
+/// nodes ignore it. Returns `None` if the response describes another pool or is not an object.
+pub fn pool_defines_user(response: &Response, pool_id: &str, user_name: &str) -> Option<bool> {
+    let document = response.json();
+    let pool = document.as_object()?;
+    let id = pool.get("id")?.as_str()?;
+    let users = pool.get("userAccounts").and_then(Value::as_array);
+    let mut names = users
+        .into_iter()
+        .flatten()
+        .filter_map(|user| user["name"].as_str());
+    let is_user = |name: &str| name.to_lowercase() == user_name.to_lowercase();
+    id.eq_ignore_ascii_case(pool_id).then(|| names.any(is_user))
+}
+
 /// Checks that Azure Batch itself sent the response, and that it belongs to the request with the client-request-id
 /// `sent`. Fails if there is no `request-id`, as in the page of a proxy, or if there is another `client-request-id`,
 /// as in the response to another request.

@@ -11,7 +11,7 @@ use super::{
     names::{NAMES, UserRef, same_name},
     rules::{LOGON_RULES, RULES},
     session_watch::{SessionWatch, is_doubtful},
-    wire::{self, HmcUser},
+    wire::{self, HmcUser, UserKind},
 };
 use crate::{
     config::Hmc,
@@ -78,7 +78,7 @@ impl Platform for IbmHmc {
         HmcUser {
             id,
             name,
-            kind: String::new(),
+            ..HmcUser::default()
         }
     }
 
@@ -100,11 +100,22 @@ impl Platform for IbmHmc {
 
     fn found(&self, received: &ReceivedResponse<'_, Self>) -> Result<HmcUser, Failure> {
         let (response, session) = (received.response, received.credential.value.text());
-        let found = match &received.order.user {
-            UserRef::Id(id) => wire::user(response, id, session).map(Ok),
-            UserRef::Name(name) => wire::users(response, session).map(|list| named(list, name)),
+        let known = received.found;
+        let found = if received.operation.name == LIST_USERS.name {
+            wire::users(response, session).map(|list| named(list, &known.name))
+        } else {
+            wire::user(response, &known.id, session).map(Ok)
         };
         found.unwrap_or_else(|| Err(not_understood(response)))
+    }
+
+    fn lacks_details(found: &HmcUser) -> bool {
+        found.details.is_none()
+    }
+
+    fn read_details(&self, call: &Call<'_, Self>) -> Result<Outgoing, Failure> {
+        let segments = ["api", "users", &call.found.id];
+        Outgoing::new(&READ_USER, &segments, "", StatusCode::OK)
     }
 
     fn name<'a>(_order: &'a Order<UserRef>, found: &'a HmcUser) -> &'a str {
@@ -124,7 +135,7 @@ impl Platform for IbmHmc {
 
     /// Fails for pattern-based users. The HMC reports other obstacles only in its response to the deletion.
     fn validate(found: &HmcUser) -> Result<(), Failure> {
-        if found.kind == "pattern-based" {
+        if found.kind == Some(UserKind::PatternBased) {
             return Err(Failure::new(R::PatternBasedUser, "the user's type"));
         }
         Ok(())
@@ -136,7 +147,14 @@ impl Platform for IbmHmc {
     }
 
     fn error_facts(received: &ReceivedResponse<'_, Self>) -> ErrorFacts {
-        error_facts(received.response, &received.secrets)
+        let mut facts = error_facts(received.response, &received.secrets);
+        // "Delete User", HTTP status and reason codes.
+        let is_delete = received.operation.name == DELETE_USER.name;
+        let (status, code) = (received.response.status, facts.code.as_deref());
+        if is_delete && status == 403 && code == Some("1") {
+            facts.missing_task = received.found.kind.and_then(UserKind::required_task);
+        }
+        facts
     }
 
     fn classify(received: &ReceivedResponse<'_, Self>) -> Failure {

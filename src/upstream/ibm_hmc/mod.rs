@@ -12,4 +12,4 @@ pub mod wire;
 
 pub use client::IbmHmc;
 pub use names::{NAMES, UserRef, same_name};
-pub use wire::HmcUser;
+pub use wire::{HmcUser, UserKind};

@@ -33,7 +33,7 @@ struct DoubtfulResponses {
 impl SessionWatch {
     fn responses(&self, purpose: Purpose) -> MutexGuard<'_, DoubtfulResponses> {
         crate::lock(match purpose {
-            Purpose::Read => &self.reads,
+            Purpose::Read | Purpose::ReadDetails => &self.reads,
             Purpose::Delete => &self.deletions,
         })
     }

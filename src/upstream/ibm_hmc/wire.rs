@@ -20,8 +20,59 @@ pub struct HmcUser {
     pub id: String,
     /// Name, in the case that the HMC uses.
     pub name: String,
-    /// `standard`, `template`, `pattern-based`, `system-defined`, or empty if the HMC did not send it.
-    pub kind: String,
+    /// The user's type, or `None` if the HMC did not send a documented one.
+    pub kind: Option<UserKind>,
+    /// Properties that a list of users does not contain; `None` if the user itself was not read.
+    pub details: Option<UserDetails>,
+}
+
+/// The type of a user (data model of the User object).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UserKind {
+    Standard,
+    Template,
+    PatternBased,
+    SystemDefined,
+}
+
+/// Properties of the User object; each is `None` if the HMC did not send it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct UserDetails {
+    pub disabled: Option<bool>,
+    /// Whether data replication from another HMC may create the user again.
+    pub replication_overwrite_possible: Option<bool>,
+}
+
+impl UserKind {
+    fn parse(text: &str) -> Option<Self> {
+        let kinds = [
+            Self::Standard,
+            Self::Template,
+            Self::PatternBased,
+            Self::SystemDefined,
+        ];
+        kinds.into_iter().find(|kind| kind.as_str() == text)
+    }
+
+    /// Returns the value of the property `type`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Standard => "standard",
+            Self::Template => "template",
+            Self::PatternBased => "pattern-based",
+            Self::SystemDefined => "system-defined",
+        }
+    }
+
+    /// Returns the task that the HMC requires for the deletion of such a user ("Delete User", Authorization
+    /// requirements), or `None` if such a user cannot be deleted.
+    pub const fn required_task(self) -> Option<&'static str> {
+        match self {
+            Self::Standard | Self::SystemDefined => Some("Manage Users"),
+            Self::Template => Some("Manage User Templates"),
+            Self::PatternBased => None,
+        }
+    }
 }
 
 /// Returns the standard error document, or `None` if the body is not one. An error document is a JSON object with the
@@ -58,6 +109,7 @@ pub fn password_expires(response: &Response) -> Option<i64> {
 pub fn user(response: &Response, id: &str, session: &str) -> Option<HmcUser> {
     let document = response.json();
     let text = |key| document[key].as_str();
+    let flag = |key| document[key].as_bool();
     // A response about another user must not be used for this deletion.
     if text("object-id").is_some_and(|found| !found.eq_ignore_ascii_case(id)) {
         return None;
@@ -67,7 +119,11 @@ pub fn user(response: &Response, id: &str, session: &str) -> Option<HmcUser> {
         name: text("name")
             .filter(|name| !name.is_empty() && !repeats_session(name, session))?
             .to_owned(),
-        kind: text("type").unwrap_or("").to_owned(),
+        kind: text("type").and_then(UserKind::parse),
+        details: Some(UserDetails {
+            disabled: flag("disabled"),
+            replication_overwrite_possible: flag("replication-overwrite-possible"),
+        }),
     })
 }
 
@@ -91,7 +147,8 @@ fn listed(entry: &Value, session: &str) -> Option<HmcUser> {
             .filter(|id| names::is_object_id(id))?
             .to_owned(),
         name: text("name")?.to_owned(),
-        kind: text("type").unwrap_or("").to_owned(),
+        kind: text("type").and_then(UserKind::parse),
+        details: None,
     })
 }
 

@@ -95,6 +95,9 @@ async fn last_response_sets_reason_and_worst_sets_outcome() {
             ),
         );
         assert_eq!(actual, (attempts.as_str(), outcome), "{replies:?}");
+        // The user is still there, so reading it does not change the outcome.
+        let observed = if outcome == "unknown" { "present" } else { "" };
+        assert_eq!(failure.metadata_value("observed"), observed, "{replies:?}");
         let answered = !matches!(replies.last(), Some(Reset));
         assert_eq!(
             failure.metadata.contains_key("upstream_http_status"),

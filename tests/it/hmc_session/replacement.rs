@@ -75,10 +75,12 @@ async fn session_is_replaced_after_three_doubtful_responses() {
         let case = reply.to_string();
         let setup = setup_with_refused_session(reply, refusal).await;
         setup.app.delete_hmc_user(user()).await.unwrap();
-        for _ in 0..3 {
+        for _ in 0..2 {
             setup.app.delete_hmc_user(user()).await.unwrap_err();
-            assert_eq!(setup.count(Step::Logon), 1, "{case}");
         }
+        assert_eq!(setup.count(Step::Logon), 1, "{case}");
+        // If its outcome is unknown, this call reads the user again, with the next session.
+        setup.app.delete_hmc_user(user()).await.unwrap_err();
         setup.app.delete_hmc_user(user()).await.unwrap();
         assert_eq!(setup.count(Step::Logon), 2, "{case}");
         setup

@@ -17,6 +17,9 @@ const CONDITIONS: [&str; 4] = [
 
 /// The resource that the URL identifies.
 pub(super) enum Target {
+    Pool {
+        pool: String,
+    },
     Node {
         pool: String,
         node: String,
@@ -41,6 +44,12 @@ pub(super) fn target(call: &Incoming) -> Result<Target, Fault> {
     }
     let parts: Vec<&str> = segments.iter().map(String::as_str).collect();
     let (target, verb) = match parts.as_slice() {
+        ["pools", pool] => (
+            Target::Pool {
+                pool: (*pool).to_owned(),
+            },
+            Method::GET,
+        ),
         ["pools", pool, "nodes", node] => (
             Target::Node {
                 pool: (*pool).to_owned(),

@@ -81,6 +81,9 @@ pub(super) static NODES: [Node; 16] = [
 /// The user whose deletion receives no response.
 pub(super) const SILENT: &str = "answer-nothing";
 
+/// The user that every pool defines, so that Azure Batch creates it on each new node.
+pub(super) const POOL_USER: &str = "carol";
+
 /// The users of each node that is idle or running.
 pub(super) static USERS: [&str; 5] = ["alice", "bob", "carol", "josé", "user name/with ?#%"];
 

@@ -1,4 +1,4 @@
-//! The Azure Batch service: `GET` a node, `DELETE` a user of a node, in five versions of the API.
+//! The Azure Batch service: `GET` a node or a pool, `DELETE` a user of a node, in five versions of the API.
 //!
 //! This module defines the order of the checks. The checks, the state of the account and the format of responses are in
 //! submodules.
@@ -24,7 +24,7 @@ use serde_json::{Map, Value, json};
 
 use self::auth::Gate;
 use self::checks::Target;
-use self::fixtures::{Node, SILENT};
+use self::fixtures::{Node, POOL_USER, SILENT};
 use self::reply::{Exchange, Fault};
 use self::state::State;
 use crate::credentials::Credentials;
@@ -84,6 +84,14 @@ impl Batch {
             }));
         }
         match target {
+            Target::Pool { pool } => {
+                let pool = state::pool(&pool)?;
+                Ok(Some(exchange.document(&pool_document(
+                    call,
+                    &exchange.origin,
+                    pool.id,
+                ))))
+            }
             Target::Node { pool, node } => {
                 let node = state::node(&pool, &node)?;
                 let document = node_document(call, &exchange.origin, &pool, node);
@@ -98,18 +106,28 @@ impl Batch {
     }
 }
 
-/// The JSON document of a node.
+/// The JSON document of a node or a pool.
 #[derive(Serialize)]
-struct NodeDocument {
+struct ResourceDocument {
     #[serde(rename = "odata.metadata")]
     metadata: String,
     #[serde(flatten)]
     properties: Map<String, Value>,
 }
 
-/// Returns the document of a node. If the request has the parameter `$select`, the document contains only the
-/// selected properties.
-fn node_document(call: &Incoming, origin: &str, pool: &str, node: &Node) -> NodeDocument {
+fn pool_document(call: &Incoming, origin: &str, id: &str) -> ResourceDocument {
+    let all = json!({
+        "id": id,
+        "url": format!("{origin}/pools/{id}"),
+        "state": "active",
+        "allocationState": "steady",
+        "vmSize": "standard_d1_v2",
+        "userAccounts": [{ "name": POOL_USER, "elevationLevel": "nonadmin" }],
+    });
+    selected(call, format!("{origin}/$metadata#pools/@Element"), all)
+}
+
+fn node_document(call: &Incoming, origin: &str, pool: &str, node: &Node) -> ResourceDocument {
     let started = "2024-11-20T17:40:02.1538311Z";
     let running = u8::from(node.state == "running");
     let all = json!({
@@ -130,6 +148,12 @@ fn node_document(call: &Incoming, origin: &str, pool: &str, node: &Node) -> Node
         "isDedicated": node.state != "preempted",
         "nodeAgentInfo": { "version": "1.12.2.0", "lastUpdateTime": started },
     });
+    selected(call, format!("{origin}/$metadata#nodes/@Element"), all)
+}
+
+/// Returns a document with these properties. If the request has the parameter `$select`, it contains only the
+/// selected ones.
+fn selected(call: &Incoming, metadata: String, all: Value) -> ResourceDocument {
     let mut properties = if let Value::Object(all) = all {
         all
     } else {
@@ -139,8 +163,8 @@ fn node_document(call: &Incoming, origin: &str, pool: &str, node: &Node) -> Node
     if let Some((_, expected)) = pairs.find(|(name, _)| name.eq_ignore_ascii_case("$select")) {
         properties.retain(|name, _| expected.split(',').any(|item| item.trim() == name));
     }
-    NodeDocument {
-        metadata: format!("{origin}/$metadata#nodes/@Element"),
+    ResourceDocument {
+        metadata,
         properties,
     }
 }

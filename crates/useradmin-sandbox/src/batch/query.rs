@@ -54,7 +54,7 @@ pub(super) fn check(call: &Incoming, target: &Target) -> Result<(), Fault> {
     let is_known = |name: &str| match name.to_ascii_lowercase().as_str() {
         "api-version" => true,
         "timeout" => name == *limit,
-        "$select" => matches!(target, Target::Node { .. }),
+        "$select" => !matches!(target, Target::User { .. }),
         _ => false,
     };
     match pairs.iter().find(|(name, _)| !is_known(name)) {

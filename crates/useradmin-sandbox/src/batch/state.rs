@@ -4,20 +4,22 @@ use std::collections::HashSet;
 use std::sync::Mutex;
 
 use super::codes;
-use super::fixtures::{NODES, Node, POOLS, SILENT, USERS};
+use super::fixtures::{NODES, Node, POOLS, Pool, SILENT, USERS};
 use super::reply::Fault;
 use crate::net::lock;
 
-/// Returns a node of a pool, or the error for an unknown node, an unknown pool or a pool that refuses requests. Pool
-/// IDs are case-insensitive. The documentation does not specify this for node IDs, so they are compared exactly.
-pub(super) fn node(pool: &str, node: &str) -> Result<&'static Node, Fault> {
-    let pool_fixture = POOLS
+/// Returns a pool, or the error for an unknown one. Pool IDs are case-insensitive.
+pub(super) fn pool(pool: &str) -> Result<&'static Pool, Fault> {
+    let found = POOLS
         .iter()
         .find(|fixture| fixture.id.eq_ignore_ascii_case(pool));
-    match pool_fixture
-        .ok_or_else(|| Fault::new("PoolNotFound"))?
-        .refuses
-    {
+    found.ok_or_else(|| Fault::new("PoolNotFound"))
+}
+
+/// Returns a node of a pool, or the error for an unknown node, an unknown pool or a pool that refuses requests. The
+/// documentation does not specify this for node IDs, so they are compared exactly.
+pub(super) fn node(pool: &str, node: &str) -> Result<&'static Node, Fault> {
+    match self::pool(pool)?.refuses {
         Some(code) => Err(Fault::new(code)),
         None => NODES
             .iter()

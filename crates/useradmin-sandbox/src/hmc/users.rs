@@ -14,6 +14,8 @@ use super::reply::ErrorReply;
 use super::sessions::{DISABLE_DELAY_MINUTES, IDLE_MINUTES, MAX_FAILED_LOGINS, MAX_SESSIONS};
 use crate::net::lock;
 
+/// The user that comes from another HMC by data replication.
+const REPLICATED: &str = "carol";
 /// The URI of the template `template-in-use`, to which pattern-based users refer.
 const TEMPLATE_URI: &str = "/api/users/00000317-4a7a-11e4-91ee-1c6f65065a91";
 
@@ -214,7 +216,7 @@ impl User {
             "user-pattern-uri": pattern_based.then_some("/api/console/user-patterns/all-staff"),
             "user-template-uri": pattern_based.then_some(TEMPLATE_URI),
             "user-roles": ["/api/user-roles/hmc-operator-tasks"],
-            "replication-overwrite-possible": false,
+            "replication-overwrite-possible": self.name == REPLICATED,
         });
         if let Value::Object(fields) = fields {
             fields
