@@ -80,6 +80,7 @@ pub fn batch(bytes: &[u8]) {
     let actual = status::status_of(&failure, &NAMES, &IDENTIFIERS);
     status::check_secrets(&failure, &actual, &[TOKEN]);
     check_node(&response, &secrets, &parsed);
+    check_pool(&response, &parsed);
 }
 
 /// Returns the body if it is a JSON object, otherwise null.
@@ -133,6 +134,14 @@ fn check_error(error: &BatchError, document: &Value, status: u16) {
         assert!(pairs.iter().any(is_in_document), "{actual:?}");
         let secret = actual.key.eq_ignore_ascii_case("AuthenticationErrorDetail");
         assert!(!secret || actual.value == "(redacted)");
+    }
+}
+
+/// Checks the same response as one to the reading of a pool.
+fn check_pool(response: &Response, document: &Value) {
+    if azure_batch::wire::pool_defines_user(response, "pool-1", "alice").is_some() {
+        let id = document["id"].as_str();
+        assert!(id.is_some_and(|id| id.eq_ignore_ascii_case("pool-1")));
     }
 }
 

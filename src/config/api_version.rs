@@ -1,7 +1,7 @@
 //! The versions of the Azure Batch REST API that the service supports.
 //!
-//! Sources: Microsoft's OpenAPI and TypeSpec specifications of each version; "Batch API life cycle", by which a version is
-//! supported for two years, deprecated for one more, and may then be removed.
+//! Sources: Microsoft's OpenAPI and TypeSpec specifications of each version; "Batch API life cycle", by which a version
+//! is supported for two years, deprecated for one more, and may then be removed.
 
 use std::fmt;
 
@@ -41,12 +41,12 @@ const NODE_STATES: &[&str] = &[
 ];
 
 /// Returns a version that was specified in OpenAPI by hand.
-const fn open_api(name: &'static str) -> ApiVersion {
+const fn open_api(name: &'static str, new_node_states: &'static [&'static str]) -> ApiVersion {
     ApiVersion {
         name,
         timeout_parameter: "timeout",
         documents_shared_key: true,
-        new_node_states: &[],
+        new_node_states,
     }
 }
 
@@ -62,8 +62,8 @@ const fn type_spec(name: &'static str) -> ApiVersion {
 
 /// The supported versions, oldest first.
 pub static API_VERSIONS: [ApiVersion; 5] = [
-    open_api("2023-11-01.18.0"),
-    open_api("2024-02-01.19.0"),
+    open_api("2023-11-01.18.0", &[]),
+    open_api("2024-02-01.19.0", &["upgradingos"]),
     type_spec("2024-07-01.20.0"),
     type_spec("2025-06-01"),
     // The specification of this version lists OAuth only.
@@ -115,7 +115,7 @@ impl fmt::Display for ApiVersion {
 mod tests {
     use time::{Date, Month, OffsetDateTime, Time};
 
-    use super::ApiVersion;
+    use super::{API_VERSIONS, ApiVersion};
 
     #[test]
     fn support_ends_after_two_years() -> Result<(), time::Error> {
@@ -135,6 +135,25 @@ mod tests {
             assert_eq!(is_ended, Some(ended), "{name} {now}");
         }
         Ok(())
+    }
+
+    #[test]
+    fn states_of_nodes_depend_on_version() {
+        let first_version = [
+            ("idle", Some(0)),
+            ("unusable", Some(0)),
+            ("upgradingos", Some(1)),
+            ("deallocated", Some(2)),
+            ("deallocating", Some(2)),
+            ("Idle", None),
+            ("", None),
+        ];
+        for (state, first) in first_version {
+            for (at, version) in API_VERSIONS.iter().enumerate() {
+                let expected = first.is_some_and(|first| at >= first);
+                assert_eq!(version.has_node_state(state), expected, "{version} {state}");
+            }
+        }
     }
 
     #[test]

@@ -148,7 +148,7 @@ fn add(details: &mut ErrorDetails, extra: Extra, failure: &Failure, facts: &Call
             let message = recipe(failure.reason).message;
             let response = failure.upstream_response.as_deref();
             let description = match response.and_then(|response| response.missing_task) {
-                Some(task) => format!("{message}: its HMC user lacks the task {task}"),
+                Some(task) => format!("{message}: the service's user lacks the task {task}"),
                 None => message.to_owned(),
             };
             details.set_resource_info(kind, name, "", description);

@@ -78,7 +78,7 @@ metrics! {
         retry_budget: Family<Target, FloatGauge> = "retry_budget",
             "Remaining retries of the budget, at most 10; below 1, requests are not retried";
         api_version: Family<(Target, Labels<1>), Gauge> = "api_version_info",
-            "1; the label api_version is the version of the upstream's API that requests name";
+            "API version that the server sends to the upstream, as the label api_version; the value is always 1";
         credential_age: Family<(Target, Labels<1>), FloatGauge> = "credential_age" in Seconds,
             "Age of the token or session in use";
         credential_expires_in: Family<(Target, Labels<1>), FloatGauge> = "credential_expires_in" in Seconds,

@@ -63,10 +63,13 @@ impl Rpc for DeleteHmcUser {
         _user: User<Self>,
         report: RunReport<Found<Self>>,
     ) -> Self::Response {
-        let HmcUser { kind, details, .. } = report.found;
-        // A user that does not exist has neither a type nor details.
-        let was_found = kind.is_some() || details.is_some();
-        let is_validation = outcome == DeleteOutcome::Validated && was_found;
+        let HmcUser {
+            kind,
+            was_read,
+            details,
+            ..
+        } = report.found;
+        let is_validation = outcome == DeleteOutcome::Validated && was_read;
         let details = details.unwrap_or_default();
         let validation = is_validation.then(|| HmcUserValidation {
             user_type: kind.map_or("", UserKind::as_str).to_owned(),

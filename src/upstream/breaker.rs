@@ -169,14 +169,15 @@ impl BreakerPermit<'_> {
         self.failed = Some(down);
     }
 
-    /// Returns what the last request showed, for [`Self::restore`].
+    /// Returns whether the last request counts as a failure of the target, or `None` if it does not count.
     pub fn result(&self) -> Option<bool> {
         self.failed
     }
 
-    /// Makes the requests since [`Self::result`] not count.
-    pub fn restore(&mut self, result: Option<bool>) {
-        self.failed = result;
+    /// Sets whether the call counts as a failure of the target. Used for a result that [`Self::result`] returned, so
+    /// that later requests do not count.
+    pub fn set_result(&mut self, failed: Option<bool>) {
+        self.failed = failed;
     }
 
     /// Records that a request got no response within the time `took`. A timeout after less than a second does not

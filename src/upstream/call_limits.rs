@@ -1,8 +1,11 @@
 //! The limits of one call: its deadline, and the disconnection of its caller.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU32, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
 };
 
 use opentelemetry::Context;
@@ -31,6 +34,14 @@ impl CallLimits {
             disconnected,
             trace,
             deletes: Arc::default(),
+        }
+    }
+
+    /// Returns the limits of a step that takes at most this time.
+    pub fn within(&self, time: Duration) -> Self {
+        Self {
+            deadline: self.deadline.within(time),
+            ..self.clone()
         }
     }
 

@@ -60,13 +60,16 @@ pub fn failure(
     let Some(rule) = first_match(table, status, code, &parts) else {
         return Failure::internal("an answer without a rule");
     };
-    let context = match code {
+    let mut context = match code {
         Some(code) => format!("{} answered {status}/{code}", names.display_name),
         None => format!(
             "{} answered {status} without its document",
             names.display_name
         ),
     };
+    if let Some(task) = facts.missing_task {
+        context = format!("{context}: the service's user lacks the task {task}");
+    }
     let refused = rule.reason == ErrorReason::UpstreamCredentialsRejected;
     // A wrong clock may have caused the refusal.
     let skew = (refused || matches!(status, 401 | 403)).then(|| response.clock_skew());

@@ -29,6 +29,14 @@ impl Deadline {
         Self::at(Instant::now() + time)
     }
 
+    /// Returns a deadline that passes after this time, or with this deadline if that is earlier.
+    pub fn within(&self, time: Duration) -> Self {
+        Self {
+            at: self.at.min(Instant::now() + time),
+            halt: self.halt.clone(),
+        }
+    }
+
     /// Sets the token that makes the deadline pass when it is cancelled.
     pub fn with_cancellation(self, halt: CancellationToken) -> Self {
         Self { halt, ..self }

@@ -1,5 +1,5 @@
 //! The contract between the service and a platform whose users are deleted. [`Platform`] contains everything that
-//! differs between platforms; the code in [`super::target`] is the same for all of them.
+//! differs between platforms; the code in [`super::run`] is the same for all of them.
 
 use std::{future::Future, sync::Arc};
 
@@ -44,7 +44,9 @@ pub enum CredentialCheck {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
+    /// The read before the deletion.
     Read,
+    /// A read of further facts, or of the user after a DELETE with an unknown effect.
     ReadDetails,
     Delete,
 }
@@ -171,7 +173,7 @@ pub trait Platform: Sized + Send + Sync + 'static {
         Err(Failure::internal("this platform reads nothing"))
     }
 
-    /// Returns whether [`Self::read_details`] reads facts that are still missing here. It is then sent for an order
+    /// Returns whether [`Self::read_details`] reads facts that `found` does not contain. It is then sent for an order
     /// that is only validated, after all checks. The order is valid even if the details cannot be read.
     fn lacks_details(_found: &Self::Found) -> bool {
         false

@@ -1,6 +1,8 @@
 //! The requests of one call to a target: the reads, the attempts of the deletion, and the read after an unknown effect.
 //! They are the same for every platform.
 
+use std::{borrow::Cow, time::Duration};
+
 use http::header::AUTHORIZATION;
 use tokio::time::Instant;
 
@@ -8,6 +10,7 @@ use super::{
     attempts::Attempts,
     breaker::BreakerPermit,
     call_limits::CallLimits,
+    deadline::MIN_ATTEMPT,
     platform::{
         Call, Order, Outgoing, Platform, Purpose, ReceivedResponse, RequestCredential as _,
     },
@@ -20,6 +23,17 @@ use crate::{
     proto::{DeleteOutcome, ErrorReason as R},
 };
 
+/// Time limit of the read of details during a validation.
+const DETAILS_TIME: Duration = Duration::from_secs(2);
+/// Time limit of the reads after a DELETE with an unknown effect.
+const OBSERVE_TIME: Duration = Duration::from_secs(5);
+/// Part of the remaining time that a DELETE leaves for these reads, as a divisor, and its maximum.
+const RESERVED_PART: u32 = 8;
+const MAX_RESERVED: Duration = Duration::from_secs(1);
+
+/// Parses a response with the status of success.
+type Parse<P, T> = fn(&P, &ReceivedResponse<'_, P>) -> Result<T, Failure>;
+
 /// Facts about a call that has ended, whether it succeeded or failed.
 pub struct RunReport<F> {
     pub attempts: Attempts,
@@ -30,8 +44,8 @@ pub struct RunReport<F> {
 
 impl<P: Platform> Target<P> {
     /// Deletes a user, or checks whether that is possible. Sends the DELETE at most three times, within the limits of
-    /// the call. A read before it is also sent at most three times, and once more if the credential is renewed.
-    /// Returns the result, and a report for both success and failure.
+    /// the call. A read before it is also sent at most three times, and once more if the credential is renewed. The
+    /// same holds for the read after a DELETE with an unknown effect. A read of details is sent once. Returns the result, and a report for both success and failure.
     pub async fn run(
         &self,
         order: &Order<P::User>,
@@ -84,33 +98,48 @@ impl<P: Platform> Run<'_, P> {
         if self.order.validate_only {
             P::validate(&self.report.found)?;
             if P::lacks_details(&self.report.found) {
-                self.add_details(permit).await;
+                // Boxed like the future of `observe`, because these futures are large, and few calls need them.
+                Box::pin(self.read_details(permit)).await?;
             }
             return Ok(DeleteOutcome::Validated);
         }
         match self.retry(Purpose::Delete, permit, P::deleted).await {
             Ok(()) => Ok(DeleteOutcome::Deleted),
             Err(failure) if self.can_observe(&failure) => {
-                // Boxed, because the future is large, and few calls need it.
                 Box::pin(self.observe(permit, failure)).await
             }
             Err(failure) => Err(failure),
         }
     }
 
-    /// Reads the details of a valid order. They stay unknown if the request fails.
-    async fn add_details(&mut self, permit: &mut BreakerPermit<'_>) {
-        let purpose = Purpose::ReadDetails;
-        if let Ok(found) = Box::pin(self.send_request(purpose, permit, P::found)).await {
-            self.report.found = found;
+    /// Reads the details of a valid order, and checks the order again. If the request fails, the details stay unknown,
+    /// unless the user does not exist any more.
+    async fn read_details(&mut self, permit: &mut BreakerPermit<'_>) -> Result<(), Failure> {
+        let limits = self.limits.within(DETAILS_TIME);
+        let mut run = self.additional(&limits);
+        match run
+            .send_request(Purpose::ReadDetails, permit, P::found)
+            .await
+        {
+            Ok(found) => self.report.found = found,
+            Err(failure) if failure.reason == R::UserNotFound => return Err(failure),
+            Err(failure) => self.log_failed_read(&failure, "details of the user not read"),
         }
+        self.target
+            .check_deletable(self.order, &self.report.found)?;
+        P::validate(&self.report.found)
     }
 
-    /// Returns whether reading the user can show the effect of a DELETE with an unknown effect.
+    /// Returns whether reading the user can show the effect of a DELETE with an unknown effect. After a missing
+    /// permission, a user that cannot be read may be invisible. After refused credentials, it cannot be read.
     fn can_observe(&self, failure: &Failure) -> bool {
+        let is_excluded = matches!(
+            failure.reason,
+            R::UserNotFound | R::UpstreamPermissionDenied | R::UpstreamCredentialsRejected
+        );
         P::READS_USER
             && self.report.attempts.is_ambiguous()
-            && failure.reason != R::UserNotFound
+            && !is_excluded
             && self.limits.deadline.allows_attempt()
     }
 
@@ -120,32 +149,45 @@ impl<P: Platform> Run<'_, P> {
     async fn observe(
         &mut self,
         permit: &mut BreakerPermit<'_>,
-        failure: Failure,
+        mut failure: Failure,
     ) -> Result<DeleteOutcome, Failure> {
-        let limits = self.limits.after_disconnection();
-        // The attempts of the read do not count as those of the deletion.
-        let mut run = Run {
+        let limits = self.limits.after_disconnection().within(OBSERVE_TIME);
+        let mut run = self.additional(&limits);
+        let result_of_deletion = permit.result();
+        let read = run.retry(Purpose::ReadDetails, permit, P::found).await;
+        match read {
+            Ok(_) => {
+                self.report.attempts.user_was_present = true;
+                failure.context += "; the user was present afterwards";
+            }
+            Err(read) if read.reason == R::UserNotFound => {
+                return Ok(DeleteOutcome::AbsentAfterRetry);
+            }
+            Err(read) => self.log_failed_read(&read, "user not read after an unknown outcome"),
+        }
+        // The call has failed, even if the target responds to reads.
+        permit.set_result(result_of_deletion);
+        Err(failure)
+    }
+
+    /// Returns a run for further reads, whose attempts do not count as those of the deletion.
+    fn additional<'a>(&'a self, limits: &'a CallLimits) -> Run<'a, P> {
+        Run {
             target: self.target,
             order: self.order,
-            limits: &limits,
+            limits,
             report: RunReport {
                 attempts: Attempts::default(),
                 found: self.report.found.clone(),
                 upstream_request_id: String::new(),
             },
-        };
-        let result = permit.result();
-        let read = run.retry(Purpose::ReadDetails, permit, P::found).await;
-        match read {
-            Ok(_) => self.report.attempts.user_was_present = true,
-            Err(read) if read.reason == R::UserNotFound => {
-                return Ok(DeleteOutcome::AbsentAfterRetry);
-            }
-            Err(_) => {}
         }
-        // A target that responds to reads only is down for deletions.
-        permit.restore(result);
-        Err(failure)
+    }
+
+    fn log_failed_read(&self, failure: &Failure, event: &'static str) {
+        let request_id = &*self.order.request_id;
+        let (reason, context) = (failure.reason.as_str_name(), failure.context.as_str());
+        tracing::info!(request_id, reason, context, "{event}");
     }
 
     /// Sends a request, and repeats it within the limits of the call. Returns the result of `parse`.
@@ -153,7 +195,7 @@ impl<P: Platform> Run<'_, P> {
         &mut self,
         purpose: Purpose,
         breaker_permit: &mut BreakerPermit<'_>,
-        parse: fn(&P, &ReceivedResponse<'_, P>) -> Result<T, Failure>,
+        parse: Parse<P, T>,
     ) -> Result<T, Failure> {
         let mut retries = Retries::new(self.limits, &self.target.budget);
         loop {
@@ -161,6 +203,17 @@ impl<P: Platform> Run<'_, P> {
                 Ok(parsed) => return Ok(parsed),
                 Err(failure) => retries.wait(&mut self.report.attempts, failure).await?,
             }
+        }
+    }
+
+    /// Returns the limits of a request. A DELETE leaves time to read the user if it gets no response.
+    fn request_limits(&self, purpose: Purpose) -> Cow<'_, CallLimits> {
+        let remaining = self.limits.deadline.remaining();
+        let reserved = MAX_RESERVED.min(remaining / RESERVED_PART);
+        if purpose == Purpose::Delete && P::READS_USER && reserved >= MIN_ATTEMPT {
+            Cow::Owned(self.limits.within(remaining.saturating_sub(reserved)))
+        } else {
+            Cow::Borrowed(self.limits)
         }
     }
 
@@ -182,7 +235,7 @@ impl<P: Platform> Run<'_, P> {
         &mut self,
         purpose: Purpose,
         breaker_permit: &mut BreakerPermit<'_>,
-        parse: fn(&P, &ReceivedResponse<'_, P>) -> Result<T, Failure>,
+        parse: Parse<P, T>,
     ) -> Result<T, Failure> {
         let (target, limits) = (self.target, self.limits);
         let platform = &target.platform;
@@ -194,21 +247,19 @@ impl<P: Platform> Run<'_, P> {
         let credential = credential?;
         let outgoing = self.outgoing(purpose)?;
         let (operation, success) = (outgoing.operation, outgoing.success);
-        let (authorization, sent) = {
-            let mut request = outgoing.request(purpose, P::ACCEPT);
-            platform.authorize(&mut request, &credential, self.order)?;
-            let authorization = request.headers().get(AUTHORIZATION).cloned();
-            match purpose {
-                Purpose::Read | Purpose::ReadDetails => limits.check("before reading")?,
-                Purpose::Delete => self.report.attempts.start(limits)?,
-            }
-            // The body of a response to a successful DELETE is not used.
-            let no_body_status = (purpose == Purpose::Delete).then_some(success);
-            let sent = target
-                .client
-                .send(operation, request, no_body_status, limits);
-            (authorization, sent)
-        };
+        let mut request = outgoing.request(purpose, P::ACCEPT);
+        platform.authorize(&mut request, &credential, self.order)?;
+        let authorization = request.headers().get(AUTHORIZATION).cloned();
+        match purpose {
+            Purpose::Read | Purpose::ReadDetails => limits.check("before reading")?,
+            Purpose::Delete => self.report.attempts.start(limits)?,
+        }
+        // The body of a response to a successful DELETE is not used.
+        let no_body_status = (purpose == Purpose::Delete).then_some(success);
+        let limits = self.request_limits(purpose);
+        let sent = target
+            .client
+            .send(operation, request, no_body_status, &limits);
         let begun = Instant::now();
         let response = match sent.await {
             Ok(response) => response,

@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 use tonic::{Code, Request};
 use useradmin::{
     config::{API_VERSIONS, ApiVersion},
-    proto::DeleteOutcome,
+    proto::{BatchNodeUserValidation, DeleteOutcome},
     sandbox::Sandbox,
 };
 use useradmin_testkit::{
@@ -85,8 +85,17 @@ async fn sandbox_serves_every_version() {
             .unwrap_err()
             .expect(Code::NotFound, "USER_NOT_FOUND");
         request.validate_only = true;
-        let response = app.delete_batch_node_user(request).await.unwrap();
-        assert_eq!(response.outcome(), DeleteOutcome::Validated, "{version}");
+        // The pool of the sandbox defines `carol`.
+        for (name, defined_by_pool) in [("carol", true), ("alice", false)] {
+            name.clone_into(&mut request.user_name);
+            let response = app.delete_batch_node_user(request.clone()).await.unwrap();
+            assert_eq!(response.outcome(), DeleteOutcome::Validated, "{version}");
+            let validation = BatchNodeUserValidation {
+                node_state: "idle".to_owned(),
+                defined_by_pool: Some(defined_by_pool),
+            };
+            assert_eq!(response.validation, Some(validation), "{version} {name}");
+        }
         app.stop().await;
     }
 }

@@ -143,11 +143,17 @@ async fn caller_that_disconnects_while_queued_has_sent_nothing() {
     assert_eq!(upstream.requests("DELETE", "").len(), 1);
 }
 
-/// Sends this reply to a DELETE whose caller has disconnected. Returns the number of DELETEs and the recorded outcome.
-async fn caller_disconnects(reply: ScriptedReply) -> (usize, Value) {
+/// Sends this reply to a DELETE whose caller has disconnected, and the other one to reads after it. Returns the number
+/// of DELETEs and the recorded outcome.
+async fn caller_disconnects(reply: ScriptedReply, read: ScriptedReply) -> (usize, Value) {
     let (gate, hold) = gate();
+    let mut is_deleted = false;
     let HmcSetup { mut app, upstream } = HmcSetup::start(move |request| match Step::of(request) {
-        Step::Delete => hold(reply.reply(request)),
+        Step::Delete => {
+            is_deleted = true;
+            hold(reply.reply(request))
+        }
+        Step::Read if is_deleted => read.reply(request),
         _ => default_reply(request, 1),
     })
     .await;
@@ -176,7 +182,7 @@ async fn hmc_delete_continues_after_caller_disconnects() {
         (ScriptedReply::Reset, "unknown", "OUTCOME_UNKNOWN"),
     ];
     for (reply, outcome, reason) in rows {
-        let (sent, record) = caller_disconnects(reply).await;
+        let (sent, record) = caller_disconnects(reply, ScriptedReply::Default).await;
         assert_eq!(sent, 1, "{record}");
         assert_eq!(record["outcome"], outcome, "{record}");
         let actual = record["reason"].as_str().unwrap();
@@ -188,6 +194,16 @@ async fn hmc_delete_continues_after_caller_disconnects() {
         assert_eq!(record["attempts"], 1, "{record}");
         assert_eq!(record["caller_gone"], true, "{record}");
     }
+}
+
+/// The read after an unknown outcome is sent although no caller waits for it.
+#[tokio::test]
+async fn unknown_outcome_is_resolved_after_caller_disconnects() {
+    let absent = ScriptedReply::Hmc(404, 1);
+    let (sent, record) = caller_disconnects(ScriptedReply::Reset, absent).await;
+    assert_eq!(sent, 1, "{record}");
+    assert_eq!(record["outcome"], "absent_after_retry", "{record}");
+    assert_eq!(record["caller_gone"], true, "{record}");
 }
 
 /// The whole connection is closed, not only the call.

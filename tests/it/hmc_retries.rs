@@ -1,6 +1,7 @@
 //! Lost responses and responses that ask for a pause: which requests are sent again, and which outcome the caller
 //! receives for a deletion whose effect is unknown.
 
+mod ambiguous;
 mod deadlines;
 mod effects;
 mod observed;

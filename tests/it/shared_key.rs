@@ -82,6 +82,9 @@ async fn start_account(accepted: &'static [u8]) -> (App, Upstream) {
             return batch_error(403, "AuthenticationFailed");
         }
         match request.method.as_str() {
+            "GET" if request.target.starts_with("/pools/pool-1?") => {
+                batch_response(200, r#"{"id":"pool-1"}"#)
+            }
             "GET" => batch_response(200, r#"{"id":"node-1","state":"idle"}"#),
             _ => batch_deleted(),
         }
@@ -125,6 +128,9 @@ async fn signature_matches_documented_algorithm() {
         };
         let response = app.delete_batch_node_user(validate_only).await.unwrap();
         assert_eq!(response.outcome(), DeleteOutcome::Validated, "{name}");
+        // The request for the pool has a parameter with characters that the signature decodes.
+        let defined_by_pool = response.validation.unwrap().defined_by_pool;
+        assert_eq!(defined_by_pool, Some(false), "{name}");
     }
 }
 

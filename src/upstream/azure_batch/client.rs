@@ -1,4 +1,4 @@
-//! The requests to Azure Batch: delete a user of a node, and read the node.
+//! The requests to Azure Batch: delete a user of a node, read the node, and read its pool.
 
 use std::time::SystemTime;
 
@@ -28,7 +28,7 @@ use crate::{
     },
 };
 
-/// Seconds until Azure Batch ends a request by default, and the maximum of the parameter `timeout`.
+/// Seconds until Azure Batch ends a request by default, and the maximum of the time limit.
 const SERVER_TIMEOUT_SECONDS: u64 = 30;
 
 const RETURN_CLIENT_REQUEST_ID: HeaderName = HeaderName::from_static("return-client-request-id");
@@ -121,7 +121,7 @@ impl Platform for AzureBatch {
         let mut found = received.found.clone();
         if received.operation.name == READ_POOL.name {
             let defined = wire::pool_defines_user(response, &user.pool_id, &user.user_name);
-            let why = "it describes another pool";
+            let why = "it does not describe the pool";
             let defined = defined.ok_or_else(|| not_from_azure(response, why, secrets))?;
             found.defined_by_pool = Some(defined);
         } else {

@@ -22,7 +22,7 @@ pub const NAMES: ResourceNames = ResourceNames {
     ],
 };
 
-/// What is known about the node of a user, and about its pool.
+/// Facts about the node of a user, and about its pool.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NodeFacts {
     /// State of the node; empty if the node was not read.

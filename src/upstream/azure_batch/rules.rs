@@ -34,7 +34,7 @@ pub const RULES: &[Rule] = rules! { before_http: [
     Rule::new(500..=599, Body::Code("OperationTimedOut"), R::UpstreamTimedOut, "C: 500").backoff().unknown().down(),
     Rule::new(400..=499, Body::Code("OperationTimedOut"), R::UpstreamTimedOut, "C: 500, on another status").backoff().unknown(),
 ], after_http: [
-    // The version of the API. The code with which a version that is no longer served is refused is not documented.
+    // Azure does not document the error code for a version of the API that it no longer serves.
     code("UnsupportedRequestVersion", R::UpstreamApiVersionUnsupported, "C: 400"),
     Rule::new(rule::only(400), Body::Part(RequestPart::QueryParameter(API_VERSION)), R::UpstreamApiVersionUnsupported, "C: 400; W: 400, no api-version"),
 

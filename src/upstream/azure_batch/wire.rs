@@ -63,18 +63,20 @@ fn values_of<'a>(document: &'a Value, key: &'static str) -> impl Iterator<Item =
 }
 
 /// Returns whether the pool that a response describes defines a user with this name, ignoring case, because Windows
-/// nodes ignore it. Returns `None` if the response describes another pool or is not an object.
+/// nodes ignore it. Returns `None` if the response describes another pool or cannot be parsed.
 pub fn pool_defines_user(response: &Response, pool_id: &str, user_name: &str) -> Option<bool> {
     let document = response.json();
-    let pool = document.as_object()?;
-    let id = pool.get("id")?.as_str()?;
-    let users = pool.get("userAccounts").and_then(Value::as_array);
-    let mut names = users
-        .into_iter()
-        .flatten()
-        .filter_map(|user| user["name"].as_str());
-    let is_user = |name: &str| name.to_lowercase() == user_name.to_lowercase();
-    id.eq_ignore_ascii_case(pool_id).then(|| names.any(is_user))
+    let id = document["id"].as_str()?;
+    let users = match &document["userAccounts"] {
+        Value::Null => &[],
+        users => users.as_array()?.as_slice(),
+    };
+    let names: Option<Vec<_>> = users
+        .iter()
+        .map(|user| Some(user["name"].as_str()?.to_lowercase()))
+        .collect();
+    let is_defined = names?.contains(&user_name.to_lowercase());
+    id.eq_ignore_ascii_case(pool_id).then_some(is_defined)
 }
 
 /// Checks that Azure Batch itself sent the response, and that it belongs to the request with the client-request-id

@@ -1,4 +1,4 @@
-//! The requests to an HMC: find a user, and delete the user.
+//! The requests to an HMC: find a user, delete the user, and read the user again.
 
 use std::sync::Arc;
 
@@ -104,7 +104,8 @@ impl Platform for IbmHmc {
         let found = if received.operation.name == LIST_USERS.name {
             wire::users(response, session).map(|list| named(list, &known.name))
         } else {
-            wire::user(response, &known.id, session).map(Ok)
+            let user = wire::user(response, &known.id, session);
+            user.and_then(|user| known.with_details(user)).map(Ok)
         };
         found.unwrap_or_else(|| Err(not_understood(response)))
     }

@@ -4,6 +4,7 @@
 use serde_json::Value;
 use zeroize::Zeroizing;
 
+use super::names::same_name;
 use crate::{
     names,
     proto::HmcError,
@@ -22,8 +23,22 @@ pub struct HmcUser {
     pub name: String,
     /// The user's type, or `None` if the HMC did not send a documented one.
     pub kind: Option<UserKind>,
+    /// Whether the HMC has described the user, in a list or alone.
+    pub was_read: bool,
     /// Properties that a list of users does not contain; `None` if the user itself was not read.
     pub details: Option<UserDetails>,
+}
+
+impl HmcUser {
+    /// Returns the user as it was read alone. Keeps the type from the list if it was not sent again. Returns `None` if
+    /// the user has another name than in the list.
+    pub fn with_details(&self, user: Self) -> Option<Self> {
+        if self.was_read && !same_name(&self.name, &user.name) {
+            return None;
+        }
+        let kind = user.kind.or(self.kind);
+        Some(Self { kind, ..user })
+    }
 }
 
 /// The type of a user (data model of the User object).
@@ -120,6 +135,7 @@ pub fn user(response: &Response, id: &str, session: &str) -> Option<HmcUser> {
             .filter(|name| !name.is_empty() && !repeats_session(name, session))?
             .to_owned(),
         kind: text("type").and_then(UserKind::parse),
+        was_read: true,
         details: Some(UserDetails {
             disabled: flag("disabled"),
             replication_overwrite_possible: flag("replication-overwrite-possible"),
@@ -148,6 +164,7 @@ fn listed(entry: &Value, session: &str) -> Option<HmcUser> {
             .to_owned(),
         name: text("name")?.to_owned(),
         kind: text("type").and_then(UserKind::parse),
+        was_read: true,
         details: None,
     })
 }

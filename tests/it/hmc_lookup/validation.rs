@@ -3,11 +3,12 @@
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
+use tonic::Code::{FailedPrecondition, NotFound};
 use useradmin::proto::{DeleteHmcUserRequest, DeleteOutcome, HmcUserValidation};
 use useradmin_testkit::{
     HmcSetup, Reply,
     ScriptedReply::{self, Hmc, Html, Json, Reset},
-    Step, default_reply, delete_by_id, delete_by_name,
+    Step, default_reply, delete_by_id, delete_by_name, error_reply,
 };
 
 fn validate(request: DeleteHmcUserRequest) -> DeleteHmcUserRequest {
@@ -31,7 +32,7 @@ fn validation(
     }
 }
 
-/// Properties of a user, and what the response contains.
+/// Properties of a user, and the expected content of the response.
 fn users() -> Vec<(Value, HmcUserValidation)> {
     let flags = |disabled: Value, replicated: Value| json!({"type": "standard", "disabled": disabled, "replication-overwrite-possible": replicated});
     let standard =
@@ -71,9 +72,14 @@ async fn response_contains_properties_of_user() {
     });
     join_all(cases.map(|(properties, request, expected)| async move {
         let case = properties.to_string();
-        let mut user = json!({"object-uri": "/api/users/id-1", "object-id": "id-1", "name": "alice"});
-        user.as_object_mut().unwrap().extend(properties.as_object().unwrap().clone());
-        let entry = json!({"users": [{"object-uri": "/api/users/id-1", "name": "alice", "type": properties["type"]}]});
+        let mut user =
+            json!({"object-uri": "/api/users/id-1", "object-id": "id-1", "name": "alice"});
+        user.as_object_mut()
+            .unwrap()
+            .extend(properties.as_object().unwrap().clone());
+        let kind = &properties["type"];
+        let entry = json!({"object-uri": "/api/users/id-1", "name": "alice", "type": kind});
+        let entry = json!({ "users": [entry] });
         let setup = HmcSetup::start(move |request| match Step::of(request) {
             Step::Read => Reply::json(200, &user.to_string()),
             Step::List => Reply::json(200, &entry.to_string()),
@@ -93,7 +99,7 @@ async fn response_contains_properties_of_user() {
 #[tokio::test]
 async fn properties_that_cannot_be_read_are_absent() {
     let reads: [ScriptedReply; 6] = [
-        Hmc(404, 1),
+        Hmc(404, 2),
         Hmc(403, 1),
         Html(500),
         Reset,
@@ -119,6 +125,66 @@ async fn properties_that_cannot_be_read_are_absent() {
         );
     }))
     .await;
+}
+
+/// The second read finds an obstacle that the list does not show.
+#[tokio::test]
+async fn second_read_is_checked() {
+    let rows = [
+        (
+            r#"{"name":"alice","type":"pattern-based"}"#,
+            FailedPrecondition,
+            "PATTERN_BASED_USER",
+        ),
+        ("", NotFound, "USER_NOT_FOUND"),
+    ];
+    for (user, code, reason) in rows {
+        let setup = HmcSetup::start(move |request| match Step::of(request) {
+            Step::List => Reply::json(
+                200,
+                r#"{"users":[{"object-uri":"/api/users/id-1","name":"alice"}]}"#,
+            ),
+            Step::Read if user.is_empty() => error_reply(request, 404, 1),
+            Step::Read => Reply::json(200, user),
+            _ => default_reply(request, 1),
+        })
+        .await;
+        let failure = setup.fail(validate(delete_by_name("alice"))).await;
+        failure.expect(code, reason);
+        setup.assert_not_sent(&failure);
+    }
+}
+
+/// A user whose type is not documented, and which cannot be read alone, exists nevertheless.
+#[tokio::test]
+async fn type_of_list_is_kept_and_may_be_unknown() {
+    let rows = [
+        (
+            r#""standard""#,
+            r#"{"name":"ALICE"}"#,
+            validation("standard", "Manage Users", None, None),
+        ),
+        (
+            r#""standard""#,
+            r#"{"name":"bob","disabled":true}"#,
+            validation("standard", "Manage Users", None, None),
+        ),
+        ("1", "[]", validation("", "", None, None)),
+    ];
+    for (kind, user, expected) in rows {
+        let list = format!(
+            r#"{{"users":[{{"object-uri":"/api/users/id-1","name":"alice","type":{kind}}}]}}"#
+        );
+        let setup = HmcSetup::start(move |request| match Step::of(request) {
+            Step::List => Reply::json(200, &list),
+            Step::Read => Reply::json(200, user),
+            _ => default_reply(request, 1),
+        })
+        .await;
+        let request = validate(delete_by_name("alice"));
+        let response = setup.app.delete_hmc_user(request).await.unwrap();
+        assert_eq!(response.validation, Some(expected), "{user}");
+    }
 }
 
 #[tokio::test]

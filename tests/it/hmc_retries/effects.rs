@@ -96,7 +96,12 @@ async fn last_response_sets_reason_and_worst_sets_outcome() {
         );
         assert_eq!(actual, (attempts.as_str(), outcome), "{replies:?}");
         // The user is still there, so reading it does not change the outcome.
-        let observed = if outcome == "unknown" { "present" } else { "" };
+        let is_refused = reason.ends_with("PERMISSION_DENIED") || reason.ends_with("REJECTED");
+        let observed = if outcome == "unknown" && !is_refused {
+            "present"
+        } else {
+            ""
+        };
         assert_eq!(failure.metadata_value("observed"), observed, "{replies:?}");
         let answered = !matches!(replies.last(), Some(Reset));
         assert_eq!(

@@ -1,25 +1,27 @@
 //! The read of the user after a DELETE with an unknown effect.
 
-use std::{slice, time::Duration};
+use std::{
+    slice,
+    time::{Duration, Instant},
+};
 
 use futures_util::future::join_all;
-use tonic::Code::{PermissionDenied, Unavailable};
+use tonic::Code::{DeadlineExceeded, FailedPrecondition, Internal, PermissionDenied, Unavailable};
 use useradmin::proto::DeleteOutcome;
 use useradmin_testkit::{
-    HmcSetup,
+    CallFailure, HmcSetup,
     ScriptedReply::{self, Default, Empty, Hang, Hmc, Html, Json, Reset},
     Step, delete_by_id, delete_by_name, with_timeout,
 };
 
 /// DELETEs whose effect is unknown, and after which no further attempt is made.
-const UNKNOWN: [&[ScriptedReply]; 7] = [
+const UNKNOWN: [&[ScriptedReply]; 6] = [
     &[Reset, Reset, Reset],
     &[Hmc(500, 12), Html(502), Html(504)],
     &[Empty(200)],
     &[Html(302)],
     &[Html(404)],
     &[Reset, Hmc(409, 321)],
-    &[Reset, Hmc(403, 1)],
 ];
 
 /// Returns a script for a user that is given by name, so that the only reads are those after the DELETEs.
@@ -64,8 +66,8 @@ async fn absent_user_was_deleted() {
     .await;
 }
 
-/// What the read returns if it does not show that the user is absent, and the value of `observed`.
-const OTHER_READS: [(ScriptedReply, &str); 8] = [
+/// Responses to the read that do not prove absence, and the expected `observed`.
+const OTHER_READS: [(ScriptedReply, &str); 10] = [
     (Default, "present"),
     (
         Json(
@@ -87,6 +89,8 @@ const OTHER_READS: [(ScriptedReply, &str); 8] = [
     (Html(404), ""),
     (Hmc(404, 2), ""),
     (Hmc(403, 1), ""),
+    (Hmc(403, 5), ""),
+    (Html(401), ""),
     (Reset, ""),
 ];
 
@@ -140,14 +144,70 @@ async fn read_ends_with_the_deadline() {
     .await;
 }
 
+/// A DELETE without a response leaves time for the read.
+#[tokio::test]
+async fn missing_response_leaves_time_for_the_read() {
+    for (reads, observed) in [(Hmc(404, 1), None), (Default, Some("present"))] {
+        let setup = HmcSetup::with_replies(script(&[Hang], &[reads])).await;
+        let request = with_timeout(delete_by_name("alice"), 3_000);
+        let response = setup.app.client().delete_hmc_user(request).await;
+        match observed {
+            None => {
+                let response = response.unwrap().into_inner();
+                assert_eq!(response.outcome(), DeleteOutcome::AbsentAfterRetry);
+            }
+            Some(observed) => {
+                let failure = CallFailure::from(response.unwrap_err());
+                failure.expect(DeadlineExceeded, "OUTCOME_UNKNOWN");
+                assert_eq!(failure.metadata_value("observed"), observed);
+            }
+        }
+        assert_eq!(setup.count(Step::Delete), 1);
+    }
+}
+
 /// A refusal that follows an unknown outcome keeps its reason.
 #[tokio::test]
 async fn present_user_keeps_reason_of_last_response() {
-    let setup = HmcSetup::with_replies(vec![(Step::Delete, vec![Reset, Hmc(403, 1)])]).await;
-    let request = with_timeout(delete_by_id("id-1"), 10_000);
-    let failure = setup.fail(request).await;
-    failure.expect(PermissionDenied, "UPSTREAM_PERMISSION_DENIED");
+    let setup = HmcSetup::with_replies(vec![(Step::Delete, vec![Reset, Hmc(409, 320)])]).await;
+    let failure = setup.fail(delete_by_id("id-1")).await;
+    failure.expect(FailedPrecondition, "AUTOMATIC_LOGON_USER");
     assert_eq!(failure.metadata_value("observed"), "present");
-    assert_eq!(failure.metadata_value("missing_task"), "Manage Users");
     assert_eq!(setup.count(Step::Read), 2);
+}
+
+/// Without a permission or a session, a missing user may be one that the service cannot see.
+#[tokio::test]
+async fn refused_service_does_not_read_again() {
+    let rows = [
+        (
+            vec![Reset, Hmc(403, 1)],
+            PermissionDenied,
+            "UPSTREAM_PERMISSION_DENIED",
+        ),
+        (
+            vec![Reset, Hmc(403, 5), Hmc(403, 5)],
+            Internal,
+            "UPSTREAM_CREDENTIALS_REJECTED",
+        ),
+    ];
+    for (deletes, code, reason) in rows {
+        let setup = HmcSetup::with_replies(script(&deletes, &[Hmc(404, 1)])).await;
+        let failure = setup.fail(delete_by_name("alice")).await;
+        failure.expect(code, reason);
+        assert_eq!(failure.metadata_value("outcome"), "unknown");
+        assert_eq!(setup.count(Step::Read), 0);
+    }
+}
+
+/// The read has a limit of its own, so that it does not keep a slot of a failing HMC.
+#[tokio::test]
+async fn hung_read_is_abandoned() {
+    let setup = HmcSetup::with_replies(script(&[Html(404)], &[Hang])).await;
+    let started = Instant::now();
+    let failure = setup
+        .fail(with_timeout(delete_by_name("alice"), 30_000))
+        .await;
+    failure.expect(Unavailable, "UPSTREAM_PROTOCOL_ERROR");
+    assert!(started.elapsed() < Duration::from_secs(15));
 }

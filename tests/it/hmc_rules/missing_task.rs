@@ -7,8 +7,8 @@ use useradmin_testkit::{
     HmcSetup, Reply, Step, default_reply, delete_by_id, delete_by_name, error_reply,
 };
 
-/// The type of a user, and the task that its deletion requires ("Delete User", Authorization requirements). Pattern-based
-/// users cannot be deleted.
+/// The type of a user, and the task that its deletion requires ("Delete User", Authorization requirements).
+/// Pattern-based users cannot be deleted.
 const TASKS: [(&str, &str); 6] = [
     ("standard", "Manage Users"),
     ("system-defined", "Manage Users"),
@@ -41,7 +41,7 @@ async fn missing_task_depends_on_type_of_user() {
         let description = if task.is_empty() {
             denied.to_owned()
         } else {
-            format!("{denied}: its HMC user lacks the task {task}")
+            format!("{denied}: the service's user lacks the task {task}")
         };
         assert_eq!(failure.resource_description, description);
     }))

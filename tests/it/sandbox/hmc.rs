@@ -75,6 +75,16 @@ async fn deletable_hmc_users_are_deleted() {
                 (DeleteOutcome::Validated, 0),
                 "{name}"
             );
+            let facts = validation.validation.unwrap();
+            let replicated = facts.replication_overwrite_possible;
+            assert_eq!(replicated, Some(name == "carol"), "{name}");
+            assert_eq!(facts.disabled, Some(false), "{name}");
+            let is_template = name.starts_with("template");
+            assert_eq!(
+                facts.required_task.contains("Template"),
+                is_template,
+                "{name}"
+            );
             request.validate_only = false;
             let response = app.delete_hmc_user(request.clone()).await.unwrap();
             assert_eq!(

@@ -43,7 +43,8 @@ pub(super) static NODES: [Node; 16] = [
     busy("node-rebooting", "rebooting", "NodeBeingRebooted"),
     busy("node-reimaging", "reimaging", "NodeBeingReimaged"),
     busy("node-unusable", "unusable", "NodeStateUnusable"),
-    // The vendor documents no specific codes for the remaining states, so they share the general code.
+    // The vendor documents no specific codes for the remaining states, so they share the general code. It does not
+    // document either which state older versions of the API report for a deallocated node.
     busy("node-offline", "offline", "OperationInvalidForCurrentState"),
     busy(
         "node-preempted",
