@@ -6,6 +6,7 @@ mod exit;
 mod generate;
 mod health;
 mod help;
+mod reconcile;
 mod run;
 #[cfg(feature = "sandbox")]
 mod sandbox;
@@ -94,7 +95,7 @@ pub fn main() -> ExitCode {
             Command::CheckConfig(arguments) => check_config::run(arguments).await,
             Command::Health(health) => health::run(health).await,
             Command::Serve(serve) => self::serve(serve).await,
-            Command::Audit(command) => audit::run(command),
+            Command::Audit(command) => audit::run(command).await,
             Command::Protoset => generate::protoset(),
             Command::Completions { shell } => generate::completions(shell, Arguments::command()),
             Command::Man { folder } => generate::man(&folder, Arguments::command()),

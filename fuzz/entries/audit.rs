@@ -1,10 +1,16 @@
-//! Audit log files, read by `useradmin audit verify`.
+//! Audit log files, read by `useradmin audit verify` and `useradmin audit reconcile`.
 
-use std::{fmt::Write as _, fs, path::PathBuf, process, thread};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    fs,
+    path::{Path, PathBuf},
+    process, thread,
+};
 
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
-use useradmin::audit::{Summary, VerifyOptions, verify};
+use useradmin::audit::{Scope, Summary, VerifyOptions, unsettled, verify};
 
 /// Separator between two files.
 const SEPARATOR: &[u8] = b"\x0C\n";
@@ -42,6 +48,9 @@ fn check(files: &[PathBuf], parts: &[&[u8]], partial: bool) {
         contains: Vec::new(),
     };
     let (errors, summary) = run_verify(&options, parts);
+    if let [file] = files {
+        check_unsettled(file, errors == 0 && !partial);
+    }
     let complete: Vec<&[u8]> = parts.iter().flat_map(|part| complete_lines(part)).collect();
     assert!(summary.records <= complete.len() as u64);
     if errors > 0 {
@@ -66,6 +75,43 @@ fn check(files: &[PathBuf], parts: &[&[u8]], partial: bool) {
     assert_eq!(run_verify(&options, parts).0 == 0, has_records);
     options.contains[0].hash.push('0');
     assert!(run_verify(&options, parts).0 > 0);
+}
+
+/// Searches the file for unknown outcomes. Checks the result for a valid file.
+fn check_unsettled(file: &Path, valid: bool) {
+    let scope = Scope {
+        is_readable: |_| true,
+        with_open_intents: true,
+        max: usize::MAX,
+    };
+    let cases = unsettled(file, &scope).expect("the file can be read");
+    let found: Vec<_> = cases.readable.newest.iter().collect();
+    assert!(cases.readable.older == 0 && cases.unreadable.newest.is_empty());
+    let text = fs::read(file).expect("the file can be read");
+    // A last line without a newline may be a complete record, which `verify` does not count.
+    if !valid || !text.is_empty() && !text.ends_with(b"\n") {
+        return;
+    }
+    let mut expected = BTreeSet::new();
+    let mut last: BTreeMap<String, Value> = BTreeMap::new();
+    for line in complete_lines(&text) {
+        let record: Value = serde_json::from_slice(line).expect("a record is JSON");
+        let id = record["request_id"].as_str().expect("an ID").to_owned();
+        // An unreadable user changes nothing.
+        if record["outcome"] != "unreadable" {
+            last.insert(id, record);
+        }
+    }
+    for (id, record) in last {
+        let outcome = record["outcome"].as_str().unwrap_or_default();
+        let open = record["event"] == "intent";
+        if open || ["unknown", "unknown_after_crash"].contains(&outcome) {
+            expected.insert(id);
+        }
+    }
+    let ids = found.iter().map(|case| case.request_id().to_owned());
+    assert_eq!(ids.collect::<BTreeSet<_>>(), expected);
+    assert_eq!(found.len(), expected.len());
 }
 
 /// Returns the number of faults and the summary.

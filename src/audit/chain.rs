@@ -5,7 +5,7 @@ use std::fmt;
 use ring::digest::{SHA256, digest};
 use time::OffsetDateTime;
 
-use super::record::{Record, VERSION};
+use super::record::Record;
 use crate::timestamp::with_milliseconds;
 
 /// Size of a line in bytes, which is enough for most lines.
@@ -51,7 +51,7 @@ impl Lines {
         *seq += 1;
         for part in [
             "{\"v\":",
-            &VERSION.to_string(),
+            &record.event.version().to_string(),
             ",\"ts\":\"",
             &at,
             "\",\"seq\":",

@@ -6,6 +6,7 @@
 //! records of a batch, appends the outcomes with one write and the intents with another, syncs once, and notifies the
 //! waiting calls.
 
+mod cases;
 mod chain;
 mod file;
 mod queue;
@@ -16,15 +17,18 @@ mod sink;
 mod verify;
 mod writer;
 
-use std::{future::Future, io, sync::Arc, thread, time::Duration};
+use std::{future::Future, io, path::PathBuf, sync::Arc, thread, time::Duration};
 
 use tokio::{sync::oneshot, task::yield_now, time::timeout};
 
 pub use self::{
+    cases::{CaseList, Cases, Scope, unsettled},
     chain::Head,
+    record::Case,
     verify::{Finding, Summary, UnreadableFile, VerifyOptions, verify},
 };
 pub(crate) use self::{
+    file::is_in_use,
     queue::WRITE_TIMEOUT,
     record::{CallFields, CallMembers, Entry, Event, Record},
 };
@@ -44,11 +48,14 @@ use crate::{
 pub struct Audit(Option<Arc<OpenQueue>>);
 
 /// Closes the queue when the last handle of the audit log is dropped.
-struct OpenQueue(Arc<Queue>);
+struct OpenQueue {
+    queue: Arc<Queue>,
+    sink: AuditSink,
+}
 
 impl Drop for OpenQueue {
     fn drop(&mut self) {
-        self.0.close();
+        self.queue.close();
     }
 }
 
@@ -68,6 +75,26 @@ impl Audit {
         if config.sink == AuditSink::Discard {
             return Ok(Self(None));
         }
+        let (audit, opened) = Self::start_writer(config, metrics)?;
+        // A file that hangs must not prevent the server from starting or stopping.
+        let _late = timeout(WRITE_TIMEOUT, opened).await;
+        Ok(audit)
+    }
+
+    /// Starts the writer thread, and waits until the file was read and is open. If the file cannot be opened, the log
+    /// is unhealthy.
+    pub(crate) async fn open(config: &config::Audit, metrics: &Arc<Metrics>) -> io::Result<Self> {
+        let (audit, opened) = Self::start_writer(config, metrics)?;
+        // The sender is dropped if the thread panics; the log is then unhealthy.
+        let _panicked = opened.await;
+        Ok(audit)
+    }
+
+    /// Starts the writer thread. Returns a receiver that is notified after the first attempt to open the file.
+    fn start_writer(
+        config: &config::Audit,
+        metrics: &Arc<Metrics>,
+    ) -> io::Result<(Self, oneshot::Receiver<()>)> {
         let queue = Arc::<Queue>::default();
         let (opened, ready) = oneshot::channel();
         let writer = Writer::new(config, Arc::clone(&queue), Arc::clone(metrics));
@@ -79,14 +106,21 @@ impl Audit {
                 let _not_ok = OnDrop(|| thread_queue.update(|status| status.ok = false));
                 writer.run(opened);
             })?;
-        // A file that hangs must not prevent the server from starting or stopping.
-        let _late = timeout(WRITE_TIMEOUT, ready).await;
-        Ok(Self(Some(Arc::new(OpenQueue(queue)))))
+        let sink = config.sink.clone();
+        Ok((Self(Some(Arc::new(OpenQueue { queue, sink }))), ready))
+    }
+
+    /// Returns the path of the log if it is a regular file.
+    pub(crate) fn file(&self) -> Option<PathBuf> {
+        match &self.0.as_ref()?.sink {
+            AuditSink::File(path) => Some(path.clone()).filter(|path| path.is_file()),
+            AuditSink::Stdout | AuditSink::Discard => None,
+        }
     }
 
     fn status(&self) -> Status {
         match &self.0 {
-            Some(open) => open.0.status(),
+            Some(open) => open.queue.status(),
             None => Status {
                 ok: true,
                 ..Status::default()
@@ -106,7 +140,7 @@ impl Audit {
         let Some(open) = &self.0 else {
             return;
         };
-        let mut flushed = open.0.flush();
+        let mut flushed = open.queue.flush();
         loop {
             // The last sync has the full time limit, which begins after the last outcome is written.
             let pending = self.pending();
@@ -119,7 +153,7 @@ impl Audit {
     pub(crate) fn metrics(&self) -> AuditState {
         let status = self.status();
         let queue = self.0.as_ref();
-        let (queued, oldest) = queue.map(|open| open.0.waiting()).unwrap_or_default();
+        let (queued, oldest) = queue.map(|open| open.queue.waiting()).unwrap_or_default();
         let oldest = status.oldest.or(oldest);
         AuditState {
             writable: status.is_healthy(),
@@ -151,8 +185,8 @@ impl Audit {
         record: Record,
         limit: Duration,
     ) -> impl Future<Output = Result<(), Failure>> + Send + use<> {
-        let queue = self.0.as_ref().map(|open| Arc::clone(&open.0));
-        let is_outcome = record.event == Event::Outcome;
+        let queue = self.0.as_ref().map(|open| Arc::clone(&open.queue));
+        let is_outcome = !record.is_intent();
         let (job, pending) = Job::new(record);
         let pushed = queue.as_ref().map(|queue| queue.push(job));
         let is_first = pushed == Some(Some(true));

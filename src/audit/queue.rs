@@ -11,10 +11,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{
-    chain::Head,
-    record::{Event, Record},
-};
+use super::{chain::Head, record::Record};
 
 /// Time limit of a write. A write that takes longer counts as failed.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -101,6 +98,7 @@ pub(super) fn wake(waiters: Vec<Waiter>) {
 #[derive(Default)]
 pub(super) struct Batch {
     pub(super) intents: Vec<Job>,
+    /// Outcomes and reconciliations.
     pub(super) outcomes: Vec<Job>,
     /// Senders that are notified when all outcomes are written and synced.
     pub(super) flushes: Vec<oneshot::Sender<()>>,
@@ -170,7 +168,7 @@ impl Queue {
     pub(super) fn push(&self, job: Job) -> Option<bool> {
         let mut state = crate::lock(&self.state);
         let State { next, status, .. } = &mut *state;
-        let is_outcome = job.record.event == Event::Outcome;
+        let is_outcome = !job.record.is_intent();
         if next.records() >= CAPACITY && !job.record.ends_intent {
             if is_outcome {
                 status.lost += 1;
@@ -184,9 +182,10 @@ impl Queue {
         if first {
             next.runtimes.push(runtime);
         }
-        match job.record.event {
-            Event::Intent => next.intents.push(job),
-            Event::Outcome => next.outcomes.push(job),
+        if is_outcome {
+            next.outcomes.push(job);
+        } else {
+            next.intents.push(job);
         }
         Some(first)
     }
@@ -248,8 +247,8 @@ impl Queue {
 mod tests {
     use std::time::Duration;
 
-    use super::{CAPACITY, Event, Job, Queue, Record};
-    use crate::audit::record::{CallMembers, Entry};
+    use super::{CAPACITY, Job, Queue, Record};
+    use crate::audit::record::{CallMembers, Entry, Event};
 
     fn outcome(ends_intent: bool) -> Job {
         let (job, _pending) = Job::new(Record::new(

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::{
     chain::hex,
-    record::{PREFIX, UNKNOWN_AFTER_CRASH, VERSION, text},
+    record::{LATEST_VERSION, PREFIX, UNKNOWN_AFTER_CRASH, text},
 };
 
 /// Outcomes, and whether each must have an intent before it. Calls that were refused or that only validate have no
@@ -18,12 +18,18 @@ const OUTCOMES: [(&str, bool); 9] = [
     ("already_absent", true),
     ("absent_after_retry", true),
     ("not_deleted", true),
-    ("unknown", true),
+    (UNKNOWN, true),
     (UNKNOWN_AFTER_CRASH, true),
     ("not_sent", false),
     ("denied", false),
     ("validated", false),
 ];
+
+/// Outcome of a call whose last DELETE may have been carried out.
+const UNKNOWN: &str = "unknown";
+
+/// Findings of reconciliations, and whether each settles the call.
+const FINDINGS: [(&str, bool); 3] = [("absent", true), ("present", true), ("unreadable", false)];
 
 /// Keys that describe the line itself, not the call.
 const LINE_KEYS: [&str; 5] = ["v", "ts", "seq", "prev", "carried"];
@@ -55,7 +61,8 @@ const BUFFER: usize = 64 * 1024;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Intent { carried: bool },
-    Outcome { needs_intent: bool },
+    Outcome { needs_intent: bool, unknown: bool },
+    Reconciled { settled: bool },
 }
 
 pub(super) struct Record {
@@ -66,12 +73,17 @@ pub(super) struct Record {
 
 impl Record {
     pub(super) fn request_id(&self) -> &str {
-        text(&self.fields, "request_id")
+        self.text("request_id")
+    }
+
+    /// Returns the text of a key, or an empty text.
+    pub(super) fn text(&self, key: &str) -> &str {
+        text(&self.fields, key)
     }
 
     /// Returns the hash of the line before this record, from the key `prev`.
     pub(super) fn previous_hash(&self) -> &str {
-        text(&self.fields, "prev")
+        self.text("prev")
     }
 
     /// Returns the fields that describe the call, without those that describe the line.
@@ -165,8 +177,8 @@ fn parse(line: &[u8]) -> Result<Record, String> {
         return Err("no record: not a JSON object".to_owned());
     };
     let number = |key: &str| fields.get(key).and_then(Value::as_u64);
-    if number("v") != Some(VERSION) {
-        return Err(format!("no record: `v` is not {VERSION}"));
+    if !number("v").is_some_and(|version| (1..=LATEST_VERSION).contains(&version)) {
+        return Err(wrong_type("v", "1 or 2"));
     }
     let seq = number("seq").ok_or_else(|| wrong_type("seq", "a whole number"))?;
     check_keys(&fields)?;
@@ -176,17 +188,27 @@ fn parse(line: &[u8]) -> Result<Record, String> {
         },
         "outcome" => {
             let outcome = text(&fields, "outcome");
-            let known = OUTCOMES.iter().find(|(name, _)| *name == outcome);
-            let (_, needs_intent) = known.ok_or_else(|| wrong_type("outcome", "an outcome"))?;
+            let needs_intent = property(&OUTCOMES, outcome, "an outcome")?;
             // The outcome of a call that panicked before its intent, such as one that only validates.
-            let without_attempt = outcome == "unknown" && number("attempts") == Some(0);
+            let without_attempt = outcome == UNKNOWN && number("attempts") == Some(0);
             Kind::Outcome {
-                needs_intent: *needs_intent && !without_attempt,
+                needs_intent: needs_intent && !without_attempt,
+                unknown: [UNKNOWN, UNKNOWN_AFTER_CRASH].contains(&outcome),
             }
         }
+        "reconciled" => Kind::Reconciled {
+            settled: property(&FINDINGS, text(&fields, "outcome"), "a finding")?,
+        },
         _ => return Err(wrong_type("event", "an event")),
     };
     Ok(Record { seq, kind, fields })
+}
+
+/// Returns the property of an outcome in a table. `want` describes the outcomes in the table.
+fn property(table: &[(&str, bool)], outcome: &str, want: &str) -> Result<bool, String> {
+    let known = table.iter().find(|(name, _)| *name == outcome);
+    let property = known.map(|(_, property)| *property);
+    property.ok_or_else(|| wrong_type("outcome", want))
 }
 
 fn check_keys(fields: &Map<String, Value>) -> Result<(), String> {
@@ -208,7 +230,8 @@ fn check_keys(fields: &Map<String, Value>) -> Result<(), String> {
         object.is_some_and(|object| object.values().all(Value::is_string))
     };
     check("identifiers", true, of_texts, "an object of texts")?;
-    let known = text(fields, "outcome") != UNKNOWN_AFTER_CRASH;
+    let known =
+        text(fields, "outcome") != UNKNOWN_AFTER_CRASH && text(fields, "event") != "reconciled";
     check("attempts", known, Value::is_u64, "a whole number")?;
     check("caller_gone", known, Value::is_boolean, "true or false")?;
     check("count", false, Value::is_u64, "a whole number")?;

@@ -9,8 +9,10 @@ use crate::{
     error::status::short, json::Members, proto::ErrorReason, timestamp::with_milliseconds,
 };
 
-/// Version of the format.
-pub(super) const VERSION: u64 = 1;
+/// Version of the records of intents and outcomes.
+const VERSION: u64 = 1;
+/// Version of the records of reconciliations, an event that readers of version 1 do not know.
+pub(super) const LATEST_VERSION: u64 = 2;
 /// First bytes of every record. A line that starts with other bytes was written by another program.
 pub(super) const PREFIX: &[u8] = b"{\"v\":";
 /// Initial capacity of a record in bytes, which is enough for most records.
@@ -25,6 +27,8 @@ pub enum Event {
     Intent,
     /// A call has ended.
     Outcome,
+    /// The user of a call whose outcome is unknown was read.
+    Reconciled,
 }
 
 impl Event {
@@ -32,6 +36,15 @@ impl Event {
         match self {
             Self::Intent => "intent",
             Self::Outcome => "outcome",
+            Self::Reconciled => "reconciled",
+        }
+    }
+
+    /// Returns the version of the records of this event.
+    pub(super) const fn version(self) -> u64 {
+        match self {
+            Self::Intent | Self::Outcome => VERSION,
+            Self::Reconciled => LATEST_VERSION,
         }
     }
 }
@@ -122,7 +135,44 @@ pub struct Record {
     pub(super) members: Members,
 }
 
+/// A call whose outcome is unknown, and that no later record settles.
+#[derive(Debug)]
+pub struct Case {
+    /// The members of the last record about the call, without those that describe the line.
+    pub(super) members: Map<String, Value>,
+}
+
+impl Case {
+    pub fn request_id(&self) -> &str {
+        text(&self.members, "request_id")
+    }
+
+    pub fn rpc(&self) -> &str {
+        text(&self.members, "rpc")
+    }
+
+    /// Returns the alias of the target.
+    pub fn target(&self) -> &str {
+        text(&self.members, "target")
+    }
+
+    /// Returns the name of the user, or its ID if the name is not known.
+    pub fn user(&self) -> &str {
+        text(&self.members, "user")
+    }
+
+    /// Returns an identifier of the user, such as `user_id`.
+    pub fn identifier(&self, key: &str) -> Option<&str> {
+        self.members.get("identifiers")?.get(key)?.as_str()
+    }
+}
+
 impl Record {
+    /// Returns whether a call waits for this record before it sends a DELETE.
+    pub(super) fn is_intent(&self) -> bool {
+        self.event == Event::Intent
+    }
+
     /// Creates the record of an event of a call that happens now.
     pub fn new(call: &CallMembers, entry: &Entry<'_>) -> Self {
         let mut members = Members::with_capacity(TYPICAL_BYTES);
@@ -178,9 +228,26 @@ impl Record {
     }
 
     /// Creates the outcome of an intent that an earlier process wrote with these members, and that has no outcome.
-    pub(super) fn unknown_after_crash(mut intent: Map<String, Value>) -> Self {
-        intent.retain(|key, _| !matches!(key.as_str(), "attempts" | "caller_gone"));
-        Self::outcome_of(intent, UNKNOWN_AFTER_CRASH, ErrorReason::OutcomeUnknown)
+    pub(super) fn unknown_after_crash(intent: Map<String, Value>) -> Self {
+        let reason = ErrorReason::OutcomeUnknown.as_str_name();
+        Self::about_call(Event::Outcome, intent, UNKNOWN_AFTER_CRASH, reason)
+    }
+
+    /// Creates the record of what was found about the user of a call whose outcome is unknown. `reason` is empty, or
+    /// the reason why the user could not be read.
+    pub fn reconciled(case: &Case, finding: &'static str, reason: &'static str) -> Self {
+        Self::about_call(Event::Reconciled, case.members.clone(), finding, reason)
+    }
+
+    /// Creates a record about a call that an earlier record with these members describes.
+    fn about_call(
+        event: Event,
+        mut members: Map<String, Value>,
+        outcome: &'static str,
+        reason: &'static str,
+    ) -> Self {
+        members.retain(|key, _| !matches!(key.as_str(), "attempts" | "caller_gone"));
+        Self::following(event, members, outcome, reason)
     }
 
     /// Creates the outcome of this intent, whose call timed out while it was written.
@@ -189,23 +256,30 @@ impl Record {
         let intent = serde_json::from_str(&object).unwrap_or_default();
         Self {
             at: Some(OffsetDateTime::now_utc()),
-            ..Self::outcome_of(intent, "not_sent", ErrorReason::AuditUnavailable)
+            ..Self::following(
+                Event::Outcome,
+                intent,
+                "not_sent",
+                ErrorReason::AuditUnavailable.as_str_name(),
+            )
         }
     }
 
-    fn outcome_of(
-        mut intent: Map<String, Value>,
+    /// Creates a record with the members of an earlier record of the call, except for these.
+    fn following(
+        event: Event,
+        mut members: Map<String, Value>,
         outcome: &'static str,
-        reason: ErrorReason,
+        reason: &'static str,
     ) -> Self {
         for (key, value) in [
-            ("event", "outcome"),
+            ("event", event.name()),
             ("outcome", outcome),
-            ("reason", reason.as_str_name()),
+            ("reason", reason),
         ] {
-            intent.insert(key.to_owned(), value.into());
+            members.insert(key.to_owned(), value.into());
         }
-        Self::from_members(Event::Outcome, outcome, intent)
+        Self::from_members(event, outcome, members)
     }
 }
 

@@ -68,6 +68,7 @@ impl RecoveredState {
                     Kind::Outcome { .. } => {
                         self.open.remove(&id);
                     }
+                    Kind::Reconciled { .. } => {}
                 }
             }
             Err(_) => self.foreign_lines += 1,
@@ -103,7 +104,7 @@ pub(super) fn recover(file: &mut File) -> io::Result<RecoveredState> {
 
 /// Returns whether a last line without a newline must be removed: it has only NUL bytes, or is the beginning of a
 /// record. A record that lacks only its newline is complete.
-fn is_unfinished_record(line: &Line) -> bool {
+pub(super) fn is_unfinished_record(line: &Line) -> bool {
     line.blank || line.starts_as_record() && line.record().is_err()
 }
 

@@ -129,6 +129,8 @@ struct Chain {
     summary: Summary,
     /// Hashes of the request IDs that have an intent and no outcome.
     open: HashSet<u64>,
+    /// Hashes of the request IDs whose outcome is unknown, and that no reconciliation settled.
+    unsettled: HashSet<u64>,
     /// Hashes of all request IDs.
     seen: HashSet<u64>,
     hasher: RandomState,
@@ -144,6 +146,7 @@ impl Chain {
             next: (!partial).then_some(1),
             summary: Summary::default(),
             open: HashSet::new(),
+            unsettled: HashSet::new(),
             seen: HashSet::new(),
             hasher: RandomState::new(),
             missing: options.contains.clone(),
@@ -194,7 +197,8 @@ impl Chain {
         self.next = Some(seq.saturating_add(1));
     }
 
-    /// Checks that each call has one intent and one outcome. Returns the fault of this record.
+    /// Checks that each call has one intent and one outcome, and that only unknown outcomes are reconciled. Returns the
+    /// fault of this record.
     fn pair(&mut self, record: &Record) -> Result<(), &'static str> {
         let id = self.hasher.hash_one(record.request_id());
         let known = !self.seen.insert(id);
@@ -211,7 +215,13 @@ impl Chain {
                     return Err("carried over, but it is not open in the file before");
                 }
             }
-            Kind::Outcome { needs_intent } => {
+            Kind::Outcome {
+                needs_intent,
+                unknown,
+            } => {
+                if unknown {
+                    self.unsettled.insert(id);
+                }
                 if self.open.remove(&id) {
                     return Ok(());
                 }
@@ -220,6 +230,18 @@ impl Chain {
                 }
                 if needs_intent && !self.partial {
                     return Err("an outcome without an intent before it");
+                }
+            }
+            Kind::Reconciled { settled } => {
+                // The unknown outcome is in an older file.
+                if !known && self.partial {
+                    self.unsettled.insert(id);
+                }
+                if !self.unsettled.contains(&id) {
+                    return Err("reconciled, but its outcome is not unknown, or settled before");
+                }
+                if settled {
+                    self.unsettled.remove(&id);
                 }
             }
         }

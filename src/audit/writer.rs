@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use super::{
     chain::{Head, Lines},
     queue::{Batch, Job, Queue, Waiter, wake},
-    record::{Event, Record},
+    record::Record,
     recovery::RecoveredState,
     sink::{Opened, Sink},
 };
@@ -153,7 +153,7 @@ impl Writer {
     /// Writes these records, if there are any, and then the retained outcomes.
     fn write_all(&mut self, mut jobs: Vec<Job>) {
         // An abandoned intent must not be recorded, because its call has already failed.
-        jobs.retain(|job| job.record.event == Event::Outcome || !job.is_abandoned());
+        jobs.retain(|job| !job.record.is_intent() || !job.is_abandoned());
         if !jobs.is_empty() {
             self.commit(jobs);
         }
@@ -174,7 +174,7 @@ impl Writer {
     /// Opens the sink, writes these records and some of the retained outcomes, and resolves the jobs. Without
     /// anything to write, syncs or probes the sink.
     fn commit(&mut self, jobs: Vec<Job>) {
-        let outcomes = jobs.iter().filter(|job| job.record.event == Event::Outcome);
+        let outcomes = jobs.iter().filter(|job| !job.record.is_intent());
         let pending = self.unwritten.len() + outcomes.count();
         let oldest = jobs.first().map(|job| job.queued_at);
         self.queue.update(|status| {
@@ -271,7 +271,7 @@ impl Writer {
             || !self.unwritten.is_empty()
             || self.condition != Condition::Writable
             || self.sink.unsynced() >= RETRY_INTERVAL
-            || jobs.iter().any(|job| job.record.event == Event::Intent);
+            || jobs.iter().any(|job| job.record.is_intent());
         let start = Instant::now();
         let written = self.sink.write(&lines.text, sync);
         let took = start.elapsed().as_secs_f64();
@@ -312,7 +312,7 @@ impl Writer {
     /// itself adds the outcome `not_sent`.
     fn handle_written(&mut self, job: Job) -> Waiter {
         let (record, waiting, waiter) = job.resolve(Ok(()));
-        if record.event == Event::Outcome {
+        if !record.is_intent() {
             self.open_intents.remove(&record.request_id);
             return waiter;
         }
@@ -327,7 +327,7 @@ impl Writer {
     /// Resolves a job whose write failed. Retains the record of an outcome; above the limit, it is lost and counted.
     fn handle_failed_write(&mut self, job: Job, error: &io::Error) -> Waiter {
         let (record, _, waiter) = job.resolve(Err(error.to_string()));
-        if record.event == Event::Intent {
+        if record.is_intent() {
             return waiter;
         }
         if record.ends_intent || self.unwritten.len() < MAX_UNWRITTEN {
@@ -344,9 +344,9 @@ impl Writer {
 mod tests {
     use std::{env, fs, process, sync::Arc, time::Duration};
 
-    use super::{Batch, Event, Job, MAX_UNWRITTEN_BATCH, Queue, RETRY_INTERVAL, Record, Writer};
+    use super::{Batch, Job, MAX_UNWRITTEN_BATCH, Queue, RETRY_INTERVAL, Record, Writer};
     use crate::{
-        audit::record::{CallMembers, Entry},
+        audit::record::{CallMembers, Entry, Event},
         config::{Audit, AuditSink},
     };
 

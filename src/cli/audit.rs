@@ -1,4 +1,4 @@
-//! `audit verify`: checks files of the audit log for changes.
+//! The commands of the audit log, and `audit verify`, which checks files for changes.
 
 use std::{
     io::Write as _,
@@ -9,8 +9,9 @@ use std::{
 use clap::{Args, Subcommand};
 
 use super::{
-    exit::{fail, print_error},
+    exit::{escape_control, fail, print_error},
     help,
+    reconcile::{self, Reconcile},
 };
 use crate::audit::{Finding, Head, Summary, VerifyOptions, verify};
 
@@ -25,8 +26,15 @@ const HASH_DIGITS: usize = 64;
 #[derive(Subcommand)]
 pub enum Audit {
     /// Check whether files of the audit log are complete and unchanged. Several files form one chain.
-    #[command(after_long_help = help::AUDIT.text())]
+    #[command(after_long_help = help::AUDIT_VERIFY.text())]
     Verify(Verify),
+    /// Read the HMC users of deletions whose outcome is unknown, and record whether they exist.
+    ///
+    /// A server does the same when it starts. Stop the server first, or use --dry-run.
+    ///
+    /// Azure Batch has no way to read a user, so its deletions are only listed.
+    #[command(after_long_help = help::AUDIT_RECONCILE.text())]
+    Reconcile(Reconcile),
 }
 
 #[derive(Args)]
@@ -57,12 +65,19 @@ fn head(text: &str) -> Result<Head, String> {
     found.ok_or_else(|| "want SEQ:HASH, a number and 64 hexadecimal digits".to_owned())
 }
 
-pub fn run(command: Audit) -> ExitCode {
-    let Audit::Verify(Verify {
+pub async fn run(command: Audit) -> ExitCode {
+    match command {
+        Audit::Verify(arguments) => verify_files(arguments),
+        Audit::Reconcile(arguments) => reconcile::run(arguments).await,
+    }
+}
+
+fn verify_files(arguments: Verify) -> ExitCode {
+    let Verify {
         files,
         partial,
         contains,
-    }) = command;
+    } = arguments;
     let options = VerifyOptions {
         files,
         partial,
@@ -112,13 +127,6 @@ fn totals(files: &[PathBuf], summary: &Summary) -> String {
     format!("{text}, seq {first} to {last}, {open} open intents, head {head}")
 }
 
-/// Returns the name of a file with control characters escaped, because they could control a terminal.
 fn display_path(file: &Path) -> String {
-    let name = file.display().to_string();
-    let shown = name.chars().map(|character| match character {
-        // `escape_debug` escapes these characters only for use within quotes.
-        '\'' | '"' | '\\' => character.to_string(),
-        _ => character.escape_debug().to_string(),
-    });
-    shown.collect()
+    escape_control(&file.display().to_string())
 }

@@ -19,6 +19,16 @@ pub fn print(text: &str) {
     let _ = writeln!(std::io::stdout(), "{visible}");
 }
 
+/// Returns a text with control characters escaped, because they could control a terminal.
+pub fn escape_control(text: &str) -> String {
+    let shown = text.chars().map(|character| match character {
+        // `escape_debug` escapes these characters only for use within quotes.
+        '\'' | '"' | '\\' => character.to_string(),
+        _ => character.escape_debug().to_string(),
+    });
+    shown.collect()
+}
+
 /// Writes a message to standard error and returns `code` as the exit code.
 pub fn fail(text: &str, code: u8) -> ExitCode {
     print_error(text.trim_end());

@@ -138,6 +138,47 @@ pub const HEALTH: Sections = Sections {
 };
 
 pub const AUDIT: Sections = Sections {
+    examples: &[
+        AUDIT_VERIFY.examples[0],
+        AUDIT_RECONCILE.examples[0],
+        "useradmin audit help reconcile",
+    ],
+    variables: AUDIT_RECONCILE.variables,
+    exit_codes: &[
+        (
+            "0",
+            "The files are complete and unchanged, or all outcomes are known",
+        ),
+        ("1", "There are faults, or unknown outcomes"),
+        (
+            "2",
+            "A file cannot be read, or an argument or the configuration is invalid",
+        ),
+    ],
+    documents: "docs/audit.md",
+};
+
+pub const AUDIT_RECONCILE: Sections = Sections {
+    examples: &[
+        "useradmin audit reconcile --config useradmin.toml",
+        "useradmin audit reconcile --config useradmin.toml --dry-run",
+    ],
+    variables: &[LOG_LEVEL, AUTHORITIES],
+    exit_codes: &[
+        ("0", "It is known of each user whether it exists"),
+        (
+            "1",
+            "Some users could not be read, or a server writes to the audit log; see the output",
+        ),
+        (
+            "2",
+            "The audit log cannot be read, or the configuration or an argument is invalid",
+        ),
+    ],
+    documents: "docs/audit.md",
+};
+
+pub const AUDIT_VERIFY: Sections = Sections {
     examples: &["useradmin audit verify audit.jsonl.1 audit.jsonl"],
     variables: &[],
     exit_codes: &[

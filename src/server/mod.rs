@@ -47,7 +47,7 @@ use crate::{
     config::{Config, Server as ServerConfig},
     proto::user_admin_server::UserAdminServer,
     runtimes::Runtimes,
-    service::{Service, Shared},
+    service::{Service, Shared, reconcile},
 };
 
 /// Interval between checks for refusals to summarize.
@@ -146,9 +146,10 @@ impl Server {
         let accepting = spawn(accepting);
         let health_updates = spawn(health::update_health(health.clone(), Arc::clone(&shared)));
         let reloading = spawn(reload::watch(self.watched, metrics));
+        let reconciling = spawn(reconcile::at_start(Arc::clone(&shared)));
         let _summarizing = spawn(summarize(Arc::clone(&shared)));
         stop.await;
-        for task in [accepting, health_updates, reloading] {
+        for task in [accepting, health_updates, reloading, reconciling] {
             task.abort();
         }
         tracing::info!(

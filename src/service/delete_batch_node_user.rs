@@ -7,6 +7,7 @@ use super::{
     validate::Validation,
 };
 use crate::{
+    audit::Case,
     proto::{
         BatchNodeUserValidation, DeleteBatchNodeUserRequest, DeleteBatchNodeUserResponse,
         DeleteOutcome,
@@ -56,6 +57,10 @@ impl Rpc for DeleteBatchNodeUser {
             callers_id,
         };
         (user, fields)
+    }
+
+    fn recorded_user(_case: &Case) -> Option<User<Self>> {
+        None
     }
 
     fn response(

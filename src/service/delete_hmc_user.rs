@@ -6,6 +6,7 @@ use super::{
     validate::Validation,
 };
 use crate::{
+    audit::Case,
     proto::{
         DeleteHmcUserRequest, DeleteHmcUserResponse, DeleteOutcome, HmcUserValidation,
         delete_hmc_user_request::User as UserField,
@@ -56,6 +57,13 @@ impl Rpc for DeleteHmcUser {
             ..RequestFields::default()
         };
         (user, fields)
+    }
+
+    fn recorded_user(case: &Case) -> Option<UserRef> {
+        // An ID always identifies the same user. The name may have been given to another one.
+        let text = |key| case.identifier(key).map(ToOwned::to_owned);
+        let id = text("user_id").map(UserRef::Id);
+        id.or_else(|| text("user_name").map(UserRef::Name))
     }
 
     fn response(

@@ -7,6 +7,7 @@ mod delete_hmc_user;
 mod jwks;
 mod operation;
 mod pipeline;
+pub(crate) mod reconcile;
 pub(crate) mod refusal;
 mod rpc;
 pub mod rpcs;

@@ -12,15 +12,20 @@ use super::{
     validate::Validation,
 };
 use crate::{
-    proto::DeleteOutcome,
+    audit::Case,
+    error::Failure,
+    proto::{DeleteOutcome, ErrorReason},
     upstream::{
         call_limits::CallLimits,
         platform::{Order, Platform},
-        registry::Registered,
+        registry::{Registered, Targets},
         run::RunReport,
         target::Target,
     },
 };
+
+/// Name of the caller in the upstream's own log if the user of a recorded call is read.
+const RECONCILIATION: &str = "reconciliation";
 
 /// The user to delete, as the request of the rpc identifies it.
 pub type User<R> = <<R as Rpc>::Platform as Platform>::User;
@@ -40,6 +45,10 @@ pub trait Rpc: Sized + 'static {
 
     /// Checks the other fields. Returns the user, and the fields for the pipeline.
     fn parse(request: Self::Request, validation: &mut Validation) -> (User<Self>, RequestFields);
+
+    /// Returns the user of a recorded call, or `None` if the record does not identify it. Called only if the platform
+    /// reads users.
+    fn recorded_user(case: &Case) -> Option<User<Self>>;
 
     /// Returns the response of a call that succeeded.
     fn response(
@@ -100,4 +109,24 @@ async fn delete<R: Rpc>(
         upstream_request_id: report.upstream_request_id.clone(),
         result: result.map(|outcome| (R::response(outcome, order.user, report), outcome)),
     }
+}
+
+/// Reads the user of a recorded call, as a call with `validate_only` does.
+pub(super) async fn read_user<R: Rpc>(
+    targets: &Targets,
+    case: &Case,
+    limits: &CallLimits,
+) -> Result<DeleteOutcome, Failure> {
+    let target = R::Platform::group(targets).get(case.target());
+    let target = target.ok_or_else(|| Failure::new(ErrorReason::UnknownTarget, "alias"))?;
+    let user = R::recorded_user(case);
+    let unidentified = || Failure::new(ErrorReason::InvalidRequest, "a record without a user");
+    let order = Order {
+        user: user.ok_or_else(unidentified)?,
+        validate_only: true,
+        allow_missing: false,
+        request_id: case.request_id().into(),
+        caller: RECONCILIATION.into(),
+    };
+    target.run(&order, limits).await.0
 }

@@ -7,12 +7,16 @@ use tonic::{Request, Response, Status};
 use super::{
     Service,
     call_context::RpcNames,
-    rpc::{Rpc, handle},
+    rpc::{Rpc, handle, read_user as read_user_of},
 };
 use crate::{
-    error::resource::ResourceNames,
-    proto::user_admin_server::{SERVICE_NAME, UserAdmin},
-    upstream::platform::Platform,
+    audit::Case,
+    error::{Failure, resource::ResourceNames},
+    proto::{
+        DeleteOutcome,
+        user_admin_server::{SERVICE_NAME, UserAdmin},
+    },
+    upstream::{call_limits::CallLimits, platform::Platform, registry::Targets},
 };
 
 /// Declares the rpcs: for each, the method of the generated trait, and the type that implements [`Rpc`]. Generates
@@ -21,6 +25,26 @@ macro_rules! rpcs {
     ($($function:ident: $rpc:ty,)*) => {
         /// The name of each rpc, and the resource names of its platform.
         pub const RPCS: &[(&str, &ResourceNames)] = &[$(of::<$rpc>(),)*];
+
+        /// Returns whether the users of this rpc's platform can be read.
+        pub(super) fn reads_user(rpc: &str) -> bool {
+            match rpc {
+                $(<$rpc as Rpc>::NAME => <$rpc as Rpc>::Platform::READS_USER,)*
+                _ => false,
+            }
+        }
+
+        /// Reads the user of a recorded call. See [`read_user_of`].
+        pub(super) async fn read_user(
+            targets: &Targets,
+            case: &Case,
+            limits: &CallLimits,
+        ) -> Result<DeleteOutcome, Failure> {
+            match case.rpc() {
+                $(<$rpc as Rpc>::NAME => read_user_of::<$rpc>(targets, case, limits).await,)*
+                _ => Err(Failure::internal("a record of an unknown rpc")),
+            }
+        }
 
         #[tonic::async_trait]
         impl UserAdmin for Service {

@@ -9,13 +9,14 @@ use std::{
 use useradmin_testkit::{App, run};
 
 /// All commands. The man pages, which are generated for each command, must be the same ones.
-const COMMANDS: [&[&str]; 9] = [
+const COMMANDS: [&[&str]; 10] = [
     &[],
     &["serve"],
     &["check-config"],
     &["health"],
     &["audit"],
     &["audit", "verify"],
+    &["audit", "reconcile"],
     &["protoset"],
     &["completions"],
     &["man"],

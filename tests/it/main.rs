@@ -17,6 +17,7 @@ mod audit_chain;
 mod audit_crash;
 mod audit_delayed_writes;
 mod audit_readiness;
+mod audit_reconcile;
 mod audit_rotation;
 mod audit_sync;
 mod audit_verify;

@@ -79,6 +79,23 @@ impl ForgedLog {
         self.record("outcome", id, user, outcome, attempts)
     }
 
+    /// Appends a record about a deletion on the HMC `hmc`, whose user has these identifiers.
+    pub fn hmc(&mut self, event: &str, id: &str, identifiers: &Value, outcome: &str) -> &mut Self {
+        let user = identifiers["user_name"].as_str().unwrap_or("id-1");
+        let record = json!({
+            "ts": "2026-01-02T03:04:05.006Z", "event": event, "request_id": id, "caller": "anonymous",
+            "auth": "anonymous", "peer": "127.0.0.1:4", "rpc": "DeleteHmcUser", "target": "hmc", "user": user,
+            "identifiers": identifiers, "outcome": outcome, "reason": "", "attempts": 1, "caller_gone": false,
+        });
+        self.with(record)
+    }
+
+    /// Appends the intent and the outcome of a deletion like [`ForgedLog::hmc`].
+    pub fn hmc_call(&mut self, id: &str, identifiers: &Value, outcome: &str) -> &mut Self {
+        self.hmc("intent", id, identifiers, "");
+        self.hmc("outcome", id, identifiers, outcome)
+    }
+
     fn record(
         &mut self,
         event: &str,

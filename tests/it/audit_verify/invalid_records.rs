@@ -1,6 +1,6 @@
 //! The faults of single records and of the records of one call, and their messages.
 
-use std::fs;
+use std::{fs, path::Path};
 
 use serde_json::{Value, json};
 use useradmin_testkit::{App, ForgedLog, verify};
@@ -9,7 +9,7 @@ use useradmin_testkit::{App, ForgedLog, verify};
 type Change = (fn(&mut Value), &'static str);
 
 #[rustfmt::skip]
-const CHANGES: [Change; 15] = [
+const CHANGES: [Change; 18] = [
     (|record| record["seq"] = json!("1"), "`seq` is not a whole number"),
     (|record| record["seq"] = json!(-1), "`seq` is not a whole number"),
     (|record| record["prev"] = json!(0), "`prev` is not a text"),
@@ -23,7 +23,10 @@ const CHANGES: [Change; 15] = [
     (|record| record["client_request_id"] = json!([]), "`client_request_id` is not a text"),
     (|record| record["request_id"] = json!(""), "`request_id` is not a text that is not empty"),
     (|record| drop(record.as_object_mut().unwrap().remove("peer")), "`peer` is not a text"),
-    (|record| drop(record.as_object_mut().unwrap().remove("v")), "`v` is not 1"),
+    (|record| drop(record.as_object_mut().unwrap().remove("v")), "`v` is not 1 or 2"),
+    (|record| record["v"] = json!(3), "`v` is not 1 or 2"),
+    (|record| record["event"] = json!("reconciled"), "`outcome` is not a finding"),
+    (|record| record["outcome"] = json!("absent"), "`outcome` is not an outcome"),
     (|record| record["later"] = json!("a key of a later version"), ""),
 ];
 
@@ -122,6 +125,79 @@ fn records_of_a_call_must_match() {
     for (text, expected_error) in cases {
         assert_eq!(reported_errors(&text), [expected_error], "{text}");
     }
+}
+
+#[test]
+fn only_unknown_outcomes_may_be_reconciled() {
+    let fault = "reconciled, but its outcome is not unknown, or settled before";
+    let user = json!({"hmc": "hmc", "user_id": "id-1"});
+    // The outcome of the call, the findings, and the number of the first line with a fault, or 0.
+    for (outcome, findings, line) in [
+        ("unknown", &["absent"][..], 0),
+        ("unknown", &["present"], 0),
+        (
+            "unknown_after_crash",
+            &["unreadable", "unreadable", "absent"],
+            0,
+        ),
+        ("unknown", &["unreadable"], 0),
+        ("unknown", &["absent", "absent"], 4),
+        ("unknown", &["absent", "present"], 4),
+        ("unknown", &["present", "unreadable"], 4),
+        ("deleted", &["absent"], 3),
+        ("not_sent", &["unreadable"], 3),
+        ("", &["absent"], 2),
+    ] {
+        let mut log = ForgedLog::default();
+        log.hmc("intent", "a", &user, "");
+        if !outcome.is_empty() {
+            log.hmc("outcome", "a", &user, outcome);
+        }
+        for finding in findings {
+            log.hmc("reconciled", "a", &user, finding);
+        }
+        let expected: Vec<_> = (line > 0)
+            .then(|| format!("{line}: {fault}"))
+            .into_iter()
+            .collect();
+        assert_eq!(
+            reported_errors(&log.text),
+            expected,
+            "{outcome} {findings:?}"
+        );
+        // A call that is not part of the files.
+        log.hmc("reconciled", "b", &user, "unreadable");
+        assert!(
+            reported_errors(&log.text).contains(&format!("{}: {fault}", log.text.lines().count()))
+        );
+    }
+}
+
+/// With `--partial`, the unknown outcome may be in an older file, but a finding is still recorded once.
+#[test]
+fn partial_files_may_lack_reconciled_outcomes() {
+    let folder = App::folder();
+    let file = folder.join("audit.jsonl");
+    let user = json!({"hmc": "hmc", "user_id": "id-1"});
+    for (findings, code) in [
+        (&["absent"][..], 0),
+        (&["unreadable", "unreadable", "present"], 0),
+        (&["absent", "absent"], 1),
+        (&["absent", "unreadable"], 1),
+    ] {
+        let mut log = ForgedLog::default();
+        for finding in findings {
+            log.hmc("reconciled", "a", &user, finding);
+        }
+        fs::write(&file, &log.text).unwrap();
+        assert_eq!(
+            verify([Path::new("--partial"), &file]).0,
+            code,
+            "{findings:?}"
+        );
+        assert_eq!(verify([&file]).0, 1, "{findings:?}");
+    }
+    fs::remove_dir_all(folder).unwrap();
 }
 
 #[test]

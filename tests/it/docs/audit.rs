@@ -10,7 +10,8 @@ use serde_json::Value;
 use useradmin::proto::DeleteBatchNodeUserRequest;
 use useradmin_testkit::{
     App, ForgedLog, Process, Reply, Signer, Upstream, batch_deleted, batch_request, batch_response,
-    batch_section, configure, records, token_reply_or, verify, wait_until,
+    batch_section, configure, default_reply, hmc_section, records, token_reply_or, verify,
+    wait_until,
 };
 
 /// Returns the cells of the table whose header starts with this column name.
@@ -31,8 +32,8 @@ fn table(name: &str) -> Vec<Vec<String>> {
     rows.collect()
 }
 
-/// Cell of the keys that an outcome does not have if a crash interrupted the call.
-const ALL_EXCEPT_CRASHED: &str = "all except `unknown_after_crash` outcomes";
+/// Cell of the keys that only records of a call itself have, not those that were added later.
+const OF_CALLS: &str = "intents, and outcomes except `unknown_after_crash`";
 
 /// Returns the type of a key, as the text before the table of keys describes it.
 fn documented_type(key: &str) -> &'static str {
@@ -68,6 +69,24 @@ async fn unauthenticated_records(upstream: &Upstream) -> Vec<Value> {
     }
     app.drain().await;
     app.audit()
+}
+
+/// Returns the record of a finding about a user of an HMC.
+async fn reconciled_records() -> Vec<Value> {
+    let upstream = Upstream::start(|received| default_reply(received, 1)).await;
+    let folder = App::folder();
+    let mut log = ForgedLog::default();
+    let user = serde_json::json!({"hmc": "hmc", "user_id": "id-1"});
+    log.hmc_call("a", &user, "unknown");
+    fs::write(folder.join("audit.jsonl"), &log.text).unwrap();
+    let app = App::start_in(folder.clone(), &hmc_section(&folder, &upstream.url)).await;
+    let file = folder.join("audit.jsonl");
+    wait_until("a finding", async || {
+        let text = fs::read_to_string(&file).unwrap();
+        text.lines().count() == 3 && text.ends_with('\n')
+    })
+    .await;
+    app.audit().split_off(2)
 }
 
 /// Returns records of all kinds: completed calls, dry runs, and calls interrupted by a crash before and after a
@@ -110,6 +129,7 @@ async fn all_kinds() -> Vec<Value> {
         records(&old),
         records(&file),
         unauthenticated_records(&upstream).await,
+        reconciled_records().await,
     ]
     .concat();
     fs::remove_dir_all(folder).unwrap();
@@ -126,7 +146,9 @@ async fn documented_audit_keys_match_records() {
     let mut kinds = BTreeSet::new();
     for record in all_kinds().await {
         let event = record["event"].as_str().unwrap();
-        let crashed = record["outcome"] == "unknown_after_crash";
+        let of_call = event != "reconciled" && record["outcome"] != "unknown_after_crash";
+        let version = if event == "reconciled" { 2 } else { 1 };
+        assert_eq!(record["v"], version, "{record}");
         let fields = record.as_object().unwrap();
         for (key, value) in fields {
             let Some(only_in) = documented.get(key) else {
@@ -135,7 +157,7 @@ async fn documented_audit_keys_match_records() {
             assert_eq!(type_of(value), documented_type(key), "{key}");
             let fits = match only_in.as_str() {
                 "" => true,
-                ALL_EXCEPT_CRASHED => !crashed,
+                OF_CALLS => of_call,
                 "summaries" => event == "outcome",
                 events => events.contains(event),
             };
@@ -143,7 +165,7 @@ async fn documented_audit_keys_match_records() {
             missing.remove(key);
         }
         for (key, only_in) in &documented {
-            let required = only_in.is_empty() || only_in == ALL_EXCEPT_CRASHED && !crashed;
+            let required = only_in.is_empty() || only_in == OF_CALLS && of_call;
             assert!(!required || fields.contains_key(key), "{key} in {record}");
         }
         kinds.insert((
@@ -158,6 +180,7 @@ async fn documented_audit_keys_match_records() {
         ("outcome", "denied"),
         ("outcome", "unknown_after_crash"),
         ("outcome", "validated"),
+        ("reconciled", "present"),
     ];
     assert_eq!(
         kinds,
@@ -177,7 +200,10 @@ fn documented_audit_events_match_verify() {
         verify([&file]).0
     };
     let events = table("event").into_iter().map(|row| row[0].clone());
-    assert_eq!(events.collect::<Vec<_>>(), ["intent", "outcome"]);
+    assert_eq!(
+        events.collect::<Vec<_>>(),
+        ["intent", "outcome", "reconciled"]
+    );
     let outcomes = table("outcome");
     assert_eq!(outcomes.len(), 9);
     for row in outcomes {
@@ -194,5 +220,20 @@ fn documented_audit_events_match_verify() {
         0
     );
     assert_eq!(code(ForgedLog::default().outcome("a", "bob", "lost")), 1);
+    let findings = table("finding");
+    assert_eq!(findings.len(), 4);
+    for row in findings {
+        let finding = &row[0];
+        let mut log = ForgedLog::default();
+        let user = serde_json::json!({"hmc": "hmc", "user_id": "id-1"});
+        log.hmc_call("a", &user, "unknown");
+        log.hmc("reconciled", "a", &user, finding);
+        // The command only prints this finding.
+        let printed = finding == "not_readable";
+        assert_eq!(code(&log), i32::from(printed), "{finding}");
+        log.hmc("reconciled", "a", &user, "absent");
+        let settled = row[2] == "yes";
+        assert_eq!(code(&log), i32::from(printed || settled), "{finding}");
+    }
     fs::remove_dir_all(folder).unwrap();
 }

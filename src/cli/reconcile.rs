@@ -1,0 +1,219 @@
+//! `audit reconcile`: reads the users of deletions whose outcome is unknown, and records whether they exist.
+
+use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+
+use clap::Args;
+use futures_util::StreamExt as _;
+use tokio::time::timeout;
+
+use super::exit::{BAD_CONFIGURATION, escape_control, fail, print, print_error};
+use crate::{
+    audit::{self, Audit, Case, CaseList},
+    config::{self, AuditSink, Config},
+    error::Failure,
+    metrics::Metrics,
+    service::reconcile::{Finding, Reconciled, reconcile, scope},
+    signals, telemetry,
+    upstream::registry::Targets,
+};
+
+/// Maximum number of deletions of each kind. More can be reconciled by running the command again.
+const MAX_CASES: usize = 10_000;
+/// Time limit for closing the sessions on the targets, and for writing the rest of the records.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// What settles the outcome of a deletion whose user cannot be read.
+const HOW_TO_SETTLE: &str = "repeat the deletion with allow_missing: DELETED and ALREADY_ABSENT both mean that the user is gone";
+
+#[derive(Args)]
+pub struct Reconcile {
+    /// The configuration file of the server. It names the audit log and the HMCs.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Print the findings, and write nothing to the audit log. A server may be running.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// A message for standard error, and the exit code.
+type Error = (String, u8);
+
+pub async fn run(arguments: Reconcile) -> ExitCode {
+    let config = match config::check_file(&arguments.config) {
+        Ok(config) => config,
+        Err(errors) => return fail(&errors.to_string(), BAD_CONFIGURATION),
+    };
+    let _log = match telemetry::start(None) {
+        Ok(log) => log,
+        Err(error) => return fail(&format!("cannot start a thread: {error}"), 1),
+    };
+    match reconcile_log(&config, arguments.dry_run).await {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err((text, code)) => fail(&text, code),
+    }
+}
+
+/// Reconciles the audit log of a configuration, and prints the findings. Returns whether all outcomes are known now.
+async fn reconcile_log(config: &Config, dry_run: bool) -> Result<bool, Error> {
+    let AuditSink::File(file) = &config.audit.sink else {
+        let text = "`file` in [audit] is no file, so there is nothing to read";
+        return Err((text.to_owned(), BAD_CONFIGURATION));
+    };
+    let name = escape_control(&file.display().to_string());
+    let unreadable = |error| (format!("{name}: {error}"), BAD_CONFIGURATION);
+    let in_use = audit::is_in_use(file).map_err(unreadable)?;
+    if in_use && !dry_run {
+        let text = format!(
+            "{name}: a server writes to this file; use --dry-run, or stop the server (it reconciles when it starts)"
+        );
+        return Err((text, 1));
+    }
+    let metrics = Arc::<Metrics>::default();
+    let targets = Targets::new(config, &metrics).map_err(|error| (error, BAD_CONFIGURATION))?;
+    // Stops at the first signal, so that the chain is complete and no session stays open.
+    let (stop, _) = signals::stop().map_err(|error| (error.to_string(), 1))?;
+    let audit = if dry_run {
+        None
+    } else {
+        Some(open(config, &name, &metrics).await?)
+    };
+    let with_open_intents = dry_run && !in_use;
+    let cases = audit::unsettled(file, &scope(with_open_intents, MAX_CASES)).map_err(unreadable)?;
+    let mut report = Report::default();
+    let calls = cases.readable.newest.len();
+    let reconciled = reconcile(&targets, audit.as_ref(), cases.readable.newest);
+    let mut reconciled = reconciled.take_until(Box::pin(stop));
+    while let Some(next) = reconciled.next().await {
+        report.add(&next);
+    }
+    drop(reconciled);
+    report.older = cases.readable.older;
+    report.interrupted = calls - report.count();
+    report.list(&cases.unreadable);
+    // A session that is not closed in time expires on the upstream.
+    let _closed = timeout(CLOSE_TIMEOUT, targets.close()).await;
+    if let Some(audit) = audit {
+        let _unwritten = timeout(CLOSE_TIMEOUT, audit.flush()).await;
+        report.unwritten = audit.pending();
+    }
+    print(&report.summary(&name, dry_run));
+    Ok(report.is_settled())
+}
+
+/// Opens the audit log, and records interrupted calls as unknown, as a server does when it starts.
+async fn open(config: &Config, name: &str, metrics: &Arc<Metrics>) -> Result<Audit, Error> {
+    let audit = Audit::open(&config.audit, metrics).await;
+    let audit = audit.map_err(|error| (format!("cannot start a thread: {error}"), 1))?;
+    let _unwritten = timeout(CLOSE_TIMEOUT, audit.flush()).await;
+    if audit.is_healthy() && audit.pending() == 0 {
+        Ok(audit)
+    } else {
+        Err((format!("{name}: the audit log cannot be written"), 1))
+    }
+}
+
+/// Numbers of the calls that were printed or left out.
+#[derive(Default)]
+struct Report {
+    absent: usize,
+    present: usize,
+    unreadable: usize,
+    /// Calls of platforms whose users cannot be read.
+    not_readable: usize,
+    /// Calls beyond [`MAX_CASES`].
+    older: usize,
+    /// Calls that were not read because of a signal.
+    interrupted: usize,
+    /// Findings that are not written yet.
+    unwritten: usize,
+}
+
+impl Report {
+    /// Prints the finding about a call, and counts it.
+    fn add(&mut self, reconciled: &Reconciled) {
+        let Reconciled {
+            case,
+            finding,
+            recorded,
+        } = reconciled;
+        let (counter, cause) = match finding {
+            Finding::Absent => (&mut self.absent, String::new()),
+            Finding::Present => (&mut self.present, String::new()),
+            Finding::Unreadable(failure) => (&mut self.unreadable, cause(failure)),
+        };
+        *counter += 1;
+        print(&format!("{} {}{cause}", call(case), finding.as_str()));
+        if let Err(failure) = recorded {
+            print_error(&format!(
+                "{}: not recorded yet: {}",
+                call(case),
+                failure.context
+            ));
+        }
+    }
+
+    /// Prints the calls whose users cannot be read, and counts them.
+    fn list(&mut self, cases: &CaseList) {
+        for case in &cases.newest {
+            let place =
+                ["pool_id", "node_id"].map(|key| column(case.identifier(key).unwrap_or_default()));
+            let [pool, node] = place;
+            print(&format!(
+                "{} not_readable pool_id={pool} node_id={node}",
+                call(case)
+            ));
+        }
+        self.not_readable = cases.newest.len();
+        self.older += cases.older;
+        if self.not_readable > 0 {
+            print(&format!("not_readable: {HOW_TO_SETTLE}"));
+        }
+    }
+
+    const fn count(&self) -> usize {
+        self.absent + self.present + self.unreadable
+    }
+
+    const fn is_settled(&self) -> bool {
+        self.unreadable + self.not_readable + self.older + self.interrupted + self.unwritten == 0
+    }
+
+    fn summary(&self, name: &str, dry_run: bool) -> String {
+        let all = self.count() + self.not_readable;
+        let mut text = format!(
+            "{name}: {all} unknown outcomes: {} absent, {} present, {} unreadable, {} not_readable",
+            self.absent, self.present, self.unreadable, self.not_readable
+        );
+        for (number, what) in [
+            (self.older, "older ones left"),
+            (self.interrupted, "not read because of a signal"),
+            (self.unwritten, "findings not written"),
+        ] {
+            if number > 0 {
+                text = format!("{text}; {number} {what}");
+            }
+        }
+        if dry_run {
+            text.push_str("; nothing was written");
+        }
+        text
+    }
+}
+
+/// Returns the columns that identify a call.
+fn call(case: &Case) -> String {
+    let columns = [case.request_id(), case.target(), case.user()];
+    columns.map(column).join(" ")
+}
+
+/// Returns a text as one column, without spaces.
+fn column(text: &str) -> String {
+    if text.is_empty() {
+        return "-".to_owned();
+    }
+    escape_control(text).replace(' ', "\\u{20}")
+}
+
+fn cause(failure: &Failure) -> String {
+    format!(" {}: {}", failure.reason.as_str_name(), failure.context)
+}
