@@ -122,3 +122,11 @@ fn by_name(name: &str) -> Value {
 fn last_record(file: &Path) -> Value {
     records(file).pop().unwrap()
 }
+
+/// Returns the last record of a log, without the keys that depend on its position.
+fn last_line(log: &ForgedLog) -> Value {
+    let mut record: Value = serde_json::from_str(log.text.lines().last().unwrap()).unwrap();
+    // `ForgedLog` adds this key.
+    record.as_object_mut().unwrap().remove("v");
+    record
+}

@@ -10,11 +10,11 @@ use std::{
 use tokio::sync::Notify;
 use useradmin::proto::DeleteOutcome;
 use useradmin_testkit::{
-    ForgedLog, Process, Reply, Step, default_reply, delete_by_id, delete_by_name, records,
-    values_of, verify, wait_until,
+    ForgedLog, Process, Reply, Step, Upstream, default_reply, delete_by_id, delete_by_name,
+    hmc_section, records, values_of, verify, wait_until,
 };
 
-use super::{Setup, by_id, by_name, last_record, log_of_alice};
+use super::{Setup, by_id, by_name, last_line, last_record, log_of_alice};
 
 /// Whether outcomes are reconciled.
 const OUTCOMES: [(&str, bool); 9] = [
@@ -162,6 +162,30 @@ async fn one_user_of_a_target_is_read_at_a_time() {
     process.stop();
     let ids = values_of(&setup.findings(), "request_id");
     assert_eq!(ids, ["call-0", "call-1", "call-2", "call-3", "call-4"]);
+    setup.finish();
+}
+
+/// An HMC that does not respond delays the users of this HMC only.
+#[tokio::test(flavor = "multi_thread")]
+async fn targets_are_read_independently() {
+    let hanging = Upstream::start(|_| Reply::Hang).await;
+    let mut log = log_of_alice("unknown");
+    for event in ["intent", "outcome"] {
+        let mut record = last_line(&log);
+        record["event"] = event.into();
+        record["outcome"] = if event == "intent" { "" } else { "unknown" }.into();
+        record["request_id"] = "b".into();
+        record["target"] = "other".into();
+        log.with(record);
+    }
+    log.hmc_call("c", &by_name("bob"), "unknown");
+    let setup = Setup::with_alice(&log).await;
+    let file = setup.folder.join("useradmin.toml");
+    let section = hmc_section(&setup.folder, &hanging.url).replace("[hmcs.hmc]", "[hmcs.other]");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, format!("{text}{section}")).unwrap();
+    setup.restart(2).await;
+    assert_eq!(setup.found(), [["a", "present", ""], ["c", "absent", ""]]);
     setup.finish();
 }
 
