@@ -107,7 +107,7 @@ impl Search<'_> {
                 self.open.remove(id);
                 if unknown {
                     self.add(record.into_entry());
-                } else if is_gone(&record) && !(self.scope.is_readable)(record.text("rpc")) {
+                } else if is_absent(&record) && !(self.scope.is_readable)(record.text("rpc")) {
                     let user = self.user(&record.into_entry());
                     self.unreadable.settle(user);
                 }
@@ -146,7 +146,7 @@ impl Search<'_> {
 }
 
 /// Returns whether the user of a call did not exist when the call ended.
-fn is_gone(record: &Record) -> bool {
+fn is_absent(record: &Record) -> bool {
     matches!(
         record.text("outcome"),
         "deleted" | "already_absent" | "absent_after_retry"

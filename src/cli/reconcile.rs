@@ -22,7 +22,7 @@ const MAX_CASES: usize = 10_000;
 /// Time limit for closing the sessions on the targets, and for writing the rest of the records.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// What settles the outcome of a deletion whose user cannot be read.
-const HOW_TO_SETTLE: &str = "repeat the deletion with allow_missing: DELETED and ALREADY_ABSENT both mean that the user is gone";
+const HOW_TO_SETTLE: &str = "repeat the deletion with allow_missing: DELETED and ALREADY_ABSENT both mean that the user no longer exists";
 
 #[derive(Args)]
 pub struct Reconcile {

@@ -48,7 +48,7 @@ const FOUND: &str = "a hmc id-1 present\nb hmc SMITH absent\nd hmc JONES absent\
 const LISTED: &str = "\
     e batch bob not_readable pool_id=pool-1 node_id=node-1\n\
     f batch eve not_readable pool_id=pool-1 node_id=node-1\n\
-    not_readable: repeat the deletion with allow_missing: DELETED and ALREADY_ABSENT both mean that the user is gone\n";
+    not_readable: repeat the deletion with allow_missing: DELETED and ALREADY_ABSENT both mean that the user no longer exists\n";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn findings_are_printed_and_recorded_once() {
@@ -89,7 +89,7 @@ async fn findings_are_printed_and_recorded_once() {
     setup.finish();
 }
 
-/// Outcomes and reasons of a later deletion of the same user, and whether they show that the user is gone.
+/// Outcomes and reasons of a later deletion of the same user, and whether they show that the user no longer exists.
 const LATER: [(&str, &str, bool); 6] = [
     ("deleted", "", true),
     ("already_absent", "", true),
@@ -103,7 +103,7 @@ const LATER: [(&str, &str, bool); 6] = [
 async fn later_deletion_settles_user_of_a_node() {
     let user =
         json!({"account": "batch", "pool_id": "pool-1", "node_id": "node-1", "user_name": "bob"});
-    for (outcome, reason, gone) in LATER {
+    for (outcome, reason, absent) in LATER {
         let mut log = ForgedLog::default();
         batch_call(&mut log, "a", &user, "unknown");
         let mut other = user.clone();
@@ -118,8 +118,8 @@ async fn later_deletion_settles_user_of_a_node() {
         let setup = Setup::with_alice(&log).await;
         fs::write(&setup.file, text).unwrap();
         let (code, out, _) = setup.reconcile(&["--dry-run"]);
-        assert_eq!(code, i32::from(!gone), "{outcome} {reason}: {out}");
-        assert_eq!(out.contains("a batch bob not_readable"), !gone, "{out}");
+        assert_eq!(code, i32::from(!absent), "{outcome} {reason}: {out}");
+        assert_eq!(out.contains("a batch bob not_readable"), !absent, "{out}");
         fs::remove_dir_all(&setup.folder).unwrap();
     }
 }
