@@ -27,7 +27,11 @@ async fn gated_upstream() -> (Upstream, Arc<Notify>) {
     let gate_for_reply = Arc::clone(&gate);
     let upstream = Upstream::start(move |request| {
         token_reply_or(request, || match request.method.as_str() {
-            "GET" => batch_response(200, r#"{"state":"idle"}"#),
+            // The log is limited, too, so no line must report that the pool was not read.
+            "GET" if request.target.contains("/nodes/") => {
+                batch_response(200, r#"{"state":"idle"}"#)
+            }
+            "GET" => batch_response(200, r#"{"id":"pool-1"}"#),
             _ => Reply::Gated(Arc::clone(&gate_for_reply), Box::new(batch_deleted())),
         })
     });
