@@ -1,4 +1,5 @@
-//! The Microsoft Entra token endpoint, client credentials grant only: `POST /{tenant}/oauth2/v2.0/token`.
+//! The Microsoft Entra token endpoint, `POST /{tenant}/oauth2/v2.0/token`, with the grants of client credentials and
+//! on-behalf-of.
 //!
 //! The module also stores the tokens that it issued, because the simulated Batch service validates them. Otherwise it
 //! does not depend on Batch.
@@ -16,8 +17,9 @@ use uuid::Uuid;
 
 use super::credentials::{Credentials, text};
 use super::net::{Counters, Incoming, form_pairs, increment, lock, now, response, set};
+use super::on_behalf_of::{self, OAuthError};
 
-/// The only supported scope. It contains a double slash, because the accepted audience ends with a slash.
+/// The scope that both grants support. It contains a double slash, because the accepted audience ends with a slash.
 const SCOPE: &str = "https://batch.core.windows.net//.default";
 /// Lifetime of an access token.
 const LIFETIME: Duration = Duration::from_secs(3_599);
@@ -54,9 +56,6 @@ pub(super) struct Entra {
     pub(super) counters: Arc<Counters>,
 }
 
-/// An error: HTTP status, OAuth error code, AADSTS number and description.
-type OAuthError = (u16, &'static str, u32, String);
-
 pub(super) fn router(entra: Arc<Entra>) -> Router {
     Router::new().fallback(handle).with_state(entra)
 }
@@ -88,7 +87,7 @@ async fn handle(State(entra): State<Arc<Entra>>, request: Request) -> Response {
 
 impl Entra {
     /// Validates a token request and issues a token. The checks run in the order of the real endpoint: parameters,
-    /// tenant, application, scope, secret.
+    /// tenant, application, scope, secret, assertion.
     fn token(&self, call: &Incoming, tenant: &str) -> Result<Value, OAuthError> {
         if call.method != Method::POST {
             let text = format!(
@@ -99,15 +98,24 @@ impl Entra {
         }
         let form = form_of(call);
         let grant = required(&form, "grant_type")?;
-        if grant != "client_credentials" {
+        let is_on_behalf_of = grant == on_behalf_of::GRANT_TYPE;
+        if !is_on_behalf_of && grant != "client_credentials" {
             let text = format!("The app requested an unsupported grant type '{grant}'.");
             return Err((400, "unsupported_grant_type", 70_003, text));
         }
         let client = required(&form, "client_id")?;
         let scope = required(&form, "scope")?;
         self.check_names(tenant, client)?;
-        check_scope(scope, tenant)?;
+        if !is_on_behalf_of || scope != on_behalf_of::SCOPE {
+            check_scope(scope, tenant)?;
+        }
         self.check_secret(&form, client)?;
+        if is_on_behalf_of {
+            on_behalf_of::check(
+                required(&form, "requested_token_use")?,
+                required(&form, "assertion")?,
+            )?;
+        }
         let seconds = LIFETIME.as_secs();
         let token = self.tokens.issue();
         Ok(

@@ -12,6 +12,7 @@ mod guide;
 mod hmc;
 pub mod identities;
 mod net;
+mod on_behalf_of;
 
 use std::fmt;
 use std::io;
