@@ -8,6 +8,7 @@
 
 pub mod access;
 pub mod audit;
+pub mod caller_token;
 mod certificates;
 pub mod cli;
 mod client_tls;

@@ -52,4 +52,8 @@ authentication_errors! {
     TokenNotYetValid = "token_not_yet_valid",
     /// `aud` names another audience.
     TokenAudienceWrong = "token_audience_wrong",
+    /// The target is called under the caller's identity, and the caller showed no token.
+    UserTokenRequired = "user_token_required",
+    /// The target is called under the caller's identity, and the token belongs to an application, not to a user.
+    AppOnlyToken = "app_only_token",
 }

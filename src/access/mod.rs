@@ -16,6 +16,7 @@ use self::{
     token::{Issuers, KeySource},
 };
 use crate::{
+    caller_token::CallerToken,
     config::{Config, JwtIssuer},
     identity::Identity,
     metrics::Metrics,
@@ -32,6 +33,22 @@ pub struct Credentials {
     pub token: Option<Result<String, AuthenticationError>>,
 }
 
+/// The result of a successful authentication.
+pub struct Authenticated {
+    pub identity: Identity,
+    /// The token that the identity was taken from, if a target may exchange it.
+    pub token: Option<Arc<CallerToken>>,
+}
+
+impl From<Identity> for Authenticated {
+    fn from(identity: Identity) -> Self {
+        Self {
+            identity,
+            token: None,
+        }
+    }
+}
+
 /// Authentication and policy according to one configuration. A reload of the configuration replaces the whole value.
 pub struct Access {
     pub(crate) policy: Policy,
@@ -39,6 +56,8 @@ pub struct Access {
     /// Whether client certificates are requested.
     certificates: bool,
     identity_required: bool,
+    /// Whether a target acts under the identities of its callers, and therefore needs their tokens.
+    keeps_tokens: bool,
 }
 
 impl Access {
@@ -57,6 +76,9 @@ impl Access {
             || config.accepts_certificates(),
             |before| before.certificates,
         );
+        // A reload does not change the credentials of targets.
+        let keeps_tokens =
+            before.map_or_else(|| config.acts_for_callers(), |before| before.keeps_tokens);
         // Removing the last issuer must not admit anonymous callers.
         let before = before.is_some_and(|before| before.identity_required);
         let configured = certificates || !issuers.is_empty();
@@ -69,6 +91,7 @@ impl Access {
             issuers,
             certificates,
             identity_required,
+            keeps_tokens,
         })
     }
 
@@ -79,21 +102,35 @@ impl Access {
         &self,
         credentials: Credentials,
         limit: Duration,
-    ) -> Result<Identity, AuthenticationError> {
+    ) -> Result<Authenticated, AuthenticationError> {
         if let Some(token) = credentials.token
             && !self.issuers.is_empty()
         {
             let limit = limit.min(KEYS_TIMEOUT);
             // Boxed, because the future is large and is not needed for certificates.
-            return Box::pin(self.issuers.verify(&token?, limit)).await;
+            return Box::pin(self.verify(token?, limit)).await;
         }
         if let Some(certificate) = credentials.certificate {
-            return self.name(certificate?.as_ref());
+            return self.name(certificate?.as_ref()).map(Into::into);
         }
         if self.identity_required {
             return Err(AuthenticationError::NoCredentials);
         }
-        Ok(Identity::Anonymous)
+        Ok(Identity::Anonymous.into())
+    }
+
+    async fn verify(
+        &self,
+        token: String,
+        limit: Duration,
+    ) -> Result<Authenticated, AuthenticationError> {
+        let identity = self.issuers.verify(&token, limit).await?;
+        let token = if self.keeps_tokens {
+            Some(Arc::new(token::caller_token(token, &identity)?))
+        } else {
+            None
+        };
+        Ok(Authenticated { identity, token })
     }
 
     /// Returns the first name of the certificate that the policy lists. If the policy lists none, returns the first

@@ -58,6 +58,9 @@ pub struct CallFields<'a> {
     pub auth: &'static str,
     /// Why the caller was not authenticated; empty if it was.
     pub cause: &'static str,
+    /// `caller` if the target is called under the identity of the caller; empty if it is called under that of the
+    /// service.
+    pub upstream_identity: &'static str,
     /// Address of the peer of the connection.
     pub peer: &'a str,
     pub rpc: &'static str,
@@ -89,6 +92,9 @@ impl CallMembers {
         members.plain("rpc", fields.rpc);
         members.string("target", short(fields.target));
         members.string("user", short(fields.user));
+        if !fields.upstream_identity.is_empty() {
+            members.plain("upstream_identity", fields.upstream_identity);
+        }
         members.object("identifiers", |members| {
             for (key, value) in fields.identifiers {
                 members.string(key, short(value));

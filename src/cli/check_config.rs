@@ -104,7 +104,7 @@ fn reason(failure: &Failure) -> String {
     if let Some(cause) = failure.cause {
         let _ = write!(text, ": {cause}");
     }
-    if let Some(code) = failure.aadsts_code {
+    if let Some(code) = failure.aadsts_code() {
         let _ = write!(text, ": AADSTS{code}");
     }
     format!("{text}: {}", failure.context)

@@ -37,6 +37,7 @@ impl PlatformSettings for BatchAccount {
     fn authentication(&self) -> String {
         let kind = match &self.credential {
             Credential::SharedKey { .. } => SHARED_KEY,
+            Credential::OnBehalfOf(_) => ON_BEHALF_OF,
             Credential::Entra(entra) => match entra.kind {
                 EntraKind::ClientSecret { .. } => CLIENT_SECRET,
                 EntraKind::WorkloadIdentity { .. } => WORKLOAD_IDENTITY,
@@ -49,6 +50,10 @@ impl PlatformSettings for BatchAccount {
 
     fn api_version(&self) -> Option<&'static str> {
         Some(self.api_version.name)
+    }
+
+    fn acts_for_callers(&self) -> bool {
+        matches!(self.credential, Credential::OnBehalfOf(_))
     }
 }
 
@@ -89,6 +94,30 @@ pub enum Credential {
         /// The key, in base64.
         key: SecretSource,
     },
+    /// Microsoft Entra tokens of the callers' own identities.
+    OnBehalfOf(OnBehalfOf),
+}
+
+/// A credential that exchanges the token of a caller for a Microsoft Entra token of the same user.
+#[derive(Clone)]
+pub struct OnBehalfOf {
+    pub tenant_id: String,
+    /// The application that this service is registered as.
+    pub client_id: String,
+    pub proof: ClientProof,
+    /// URL of the server that issues the tokens; `None` for that of the public cloud.
+    pub authority: Option<Url>,
+    pub scope: String,
+    /// Time limit for a call to wait for a token.
+    pub token_timeout: Duration,
+}
+
+/// How an application authenticates to the token endpoint.
+#[derive(Clone)]
+pub enum ClientProof {
+    Secret(SecretSource),
+    /// File with a federated token.
+    TokenFile(PathBuf),
 }
 
 /// A credential that yields Microsoft Entra tokens.
@@ -139,9 +168,10 @@ const WORKLOAD_IDENTITY: &str = "workload_identity";
 const MANAGED_IDENTITY: &str = "managed_identity";
 const AZURE_CLI: &str = "azure_cli";
 const SHARED_KEY: &str = "shared_key";
+const ON_BEHALF_OF: &str = "on_behalf_of";
 
 /// The kinds of credential, each with its required keys and its optional ones.
-const KINDS: [(&str, &[&str], &[&str]); 5] = [
+const KINDS: [(&str, &[&str], &[&str]); 6] = [
     (
         CLIENT_SECRET,
         &["tenant_id", "client_id", "secret_file"],
@@ -155,22 +185,28 @@ const KINDS: [(&str, &[&str], &[&str]); 5] = [
     (MANAGED_IDENTITY, &[], &["client_id"]),
     (AZURE_CLI, &[], &["tenant_id"]),
     (SHARED_KEY, &["account_name", "key_file"], &[]),
+    (
+        ON_BEHALF_OF,
+        &["tenant_id", "client_id"],
+        &["secret_file", "token_file", "authority"],
+    ),
 ];
 
 table! {
     /// The keys of all kinds of credential.
     #[table("batch_accounts.ALIAS.credential", check = check)]
     pub struct CredentialKeys {
-        /// The kind of credential.
+        /// The kind of credential. With `on_behalf_of`, the account is called under the identity of the caller, whose
+        /// token is exchanged; it needs `[[jwt_issuers]]`.
         kind: &'static str = choice(KINDS.map(|(kind, ..)| kind).to_vec());
         /// Microsoft Entra tenant.
-        tenant_id: Option<String> = tenant_id().optional("required by client_secret; environment (AZURE_TENANT_ID) for workload_identity; the CLI's for azure_cli");
+        tenant_id: Option<String> = tenant_id().optional("required by client_secret and on_behalf_of; environment (AZURE_TENANT_ID) for workload_identity; the CLI's for azure_cli");
         /// Application or user-assigned identity.
-        client_id: Option<String> = identifier().optional("required by client_secret; environment (AZURE_CLIENT_ID) for workload_identity; system-assigned for managed_identity");
+        client_id: Option<String> = identifier().optional("required by client_secret and on_behalf_of; environment (AZURE_CLIENT_ID) for workload_identity; system-assigned for managed_identity");
         /// The client secret; read again for each token.
-        secret_file: Option<SecretSource> = secret("secret", SecretEncoding::Text).optional("required by client_secret");
-        /// The federated token of `workload_identity`; read again for each token.
-        token_file: Option<PathBuf> = token_file().optional("environment (AZURE_FEDERATED_TOKEN_FILE)");
+        secret_file: Option<SecretSource> = secret("secret", SecretEncoding::Text).optional("required by client_secret; either this or `token_file` for on_behalf_of");
+        /// The federated token of `workload_identity` and `on_behalf_of`; read again for each token.
+        token_file: Option<PathBuf> = token_file().optional("environment (AZURE_FEDERATED_TOKEN_FILE) for workload_identity; either this or `secret_file` for on_behalf_of");
         /// The Entra authority, which `ca_file` of the account applies to, too. http is allowed for a loopback host
         /// only.
         authority: Option<Url> = origin().optional("https://login.microsoftonline.com; environment (AZURE_AUTHORITY_HOST) for workload_identity");
@@ -225,6 +261,30 @@ fn check(keys: &CredentialKeys, reader: &Reader<'_>) {
             reader.error(reader.key_span(name), error);
         }
     }
+    if *kind == ON_BEHALF_OF {
+        check_on_behalf_of(reader);
+    }
+}
+
+/// Reports a missing or ambiguous credential of the application, and a file without issuers, whose tokens are exchanged.
+fn check_on_behalf_of(reader: &Reader<'_>) {
+    match (reader.has("secret_file"), reader.has("token_file")) {
+        (true, false) | (false, true) => {}
+        (false, false) => {
+            let error = "kind `on_behalf_of` needs either `secret_file` or `token_file`";
+            reader.error(reader.span(), error);
+        }
+        (true, true) => {
+            let error = "kind `on_behalf_of` needs either `secret_file` or `token_file`, not both";
+            reader.error(reader.key_span("token_file"), error);
+        }
+    }
+    let mut issuers = reader.strings_in_array("jwt_issuers", "issuer");
+    if issuers.next().is_none() {
+        let error = "kind `on_behalf_of` needs [[jwt_issuers]]: it exchanges the tokens of callers, and without an \
+                     issuer no caller can show one";
+        reader.error(reader.value_span("kind"), error);
+    }
 }
 
 impl CredentialKeys {
@@ -237,6 +297,17 @@ impl CredentialKeys {
                     account: self.account_name?,
                     key: self.key_file?,
                 });
+            }
+            ON_BEHALF_OF => {
+                let secret = self.secret_file.map(ClientProof::Secret);
+                return Some(Credential::OnBehalfOf(OnBehalfOf {
+                    tenant_id: self.tenant_id?,
+                    client_id: self.client_id?,
+                    proof: secret.or(self.token_file.map(ClientProof::TokenFile))?,
+                    authority: self.authority,
+                    scope: self.scope,
+                    token_timeout: self.token_timeout_seconds.unwrap_or(timeout),
+                }));
             }
             CLIENT_SECRET => EntraKind::ClientSecret {
                 tenant_id: self.tenant_id?,

@@ -31,7 +31,9 @@ use zeroize::Zeroizing;
 pub use self::{
     api_version::{API_VERSIONS, ApiVersion},
     audit::{Audit, AuditSink},
-    batch_accounts::{BatchAccount, Credential, DEFAULT_SCOPE, Entra, EntraKind},
+    batch_accounts::{
+        BatchAccount, ClientProof, Credential, DEFAULT_SCOPE, Entra, EntraKind, OnBehalfOf,
+    },
     callers::{Allow, Caller},
     diagnostics::Diagnostics,
     hmcs::Hmc,
@@ -184,6 +186,12 @@ impl Config {
     pub fn accepts_certificates(&self) -> bool {
         let tls = self.server.tls.as_ref();
         tls.is_some_and(|tls| tls.client_ca_file.is_some())
+    }
+
+    /// Returns whether a target is called under the identities of callers, and therefore needs their tokens.
+    pub fn acts_for_callers(&self) -> bool {
+        let targets = self.targets.list();
+        targets.iter().any(|target| target.acts_for_callers)
     }
 }
 

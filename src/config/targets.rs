@@ -29,6 +29,11 @@ pub trait PlatformSettings: Table + Clone + 'static {
     fn api_version(&self) -> Option<&'static str> {
         None
     }
+
+    /// Returns whether the target is called under the identities of callers, and not under that of the service.
+    fn acts_for_callers(&self) -> bool {
+        false
+    }
 }
 
 table! {
@@ -69,6 +74,8 @@ pub struct TargetSummary {
     pub url: Url,
     pub authentication: String,
     pub api_version: Option<&'static str>,
+    /// Whether the target is called under the identities of callers.
+    pub acts_for_callers: bool,
     /// Number of patterns of protected users.
     pub protected_users: usize,
     pub max_in_flight: u32,
@@ -81,6 +88,7 @@ impl<S: PlatformSettings> Target<S> {
             url: self.url.clone(),
             authentication: self.own.authentication(),
             api_version: self.own.api_version(),
+            acts_for_callers: self.own.acts_for_callers(),
             protected_users: self.protected_users.len(),
             max_in_flight: self.max_in_flight,
         }

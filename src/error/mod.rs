@@ -73,6 +73,19 @@ pub struct UpstreamResponse {
     pub document: Option<Arc<dyn ErrorDocument>>,
 }
 
+/// Facts about a refusal of credentials. Few failures have any.
+#[derive(Clone, Debug, Default)]
+pub struct CredentialRefusal {
+    /// The number of the `AADSTS` error with which Microsoft Entra refused a token.
+    pub aadsts_code: Option<u32>,
+    /// The claims that Microsoft Entra requires in a new token of the caller, as JSON of at most 1,024 printable ASCII
+    /// characters.
+    pub claims: Option<String>,
+    /// Seconds by which the clock of an upstream that refused the credentials is ahead of this machine's clock.
+    /// Negative if the upstream's clock is behind; `None` if the difference is small or unknown.
+    pub clock_skew: Option<i64>,
+}
+
 /// A failure of a call or of one request. The recipe of its reason contains the message for the caller; `context` is
 /// only logged.
 #[derive(Clone, Debug)]
@@ -90,11 +103,8 @@ pub struct Failure {
     /// The value of the metadata key `cause`: why the caller could not be authenticated, or why the server has no
     /// credential. The possible values are a fixed list.
     pub cause: Option<&'static str>,
-    /// The number of the `AADSTS` error with which Microsoft Entra refused a token.
-    pub aadsts_code: Option<u32>,
-    /// Seconds by which the clock of an upstream that refused the credentials is ahead of this machine's clock.
-    /// Negative if the upstream's clock is behind; `None` if the difference is small or unknown.
-    pub clock_skew: Option<i64>,
+    /// Facts about refused credentials; `None` if there are none.
+    pub refusal: Option<Box<CredentialRefusal>>,
     /// Whether the failure means that the target is down. Such a failure counts for the target's circuit breaker.
     pub target_down: bool,
     /// Explanation for operators, which is only logged.
@@ -113,8 +123,7 @@ impl Failure {
             violations: Vec::new(),
             upstream_response: None,
             cause: None,
-            aadsts_code: None,
-            clock_skew: None,
+            refusal: None,
             target_down: false,
             context: context.into(),
         }
@@ -171,9 +180,30 @@ impl Failure {
             self.context = format!(
                 "{context}; the upstream's clock is {difference} s {direction} this machine's"
             );
+            self.refusal.get_or_insert_default().clock_skew = skew;
         }
-        self.clock_skew = skew;
         self
+    }
+
+    /// Adds the number of an `AADSTS` error.
+    pub fn with_aadsts_code(mut self, code: Option<u32>) -> Self {
+        if code.is_some() {
+            self.refusal.get_or_insert_default().aadsts_code = code;
+        }
+        self
+    }
+
+    /// Adds the claims that a new token of the caller must have.
+    pub fn with_claims(mut self, claims: Option<String>) -> Self {
+        if claims.is_some() {
+            self.refusal.get_or_insert_default().claims = claims;
+        }
+        self
+    }
+
+    /// Returns the number of the `AADSTS` error with which Microsoft Entra refused a token.
+    pub fn aadsts_code(&self) -> Option<u32> {
+        self.refusal.as_deref()?.aadsts_code
     }
 
     /// Selects the second code of the reason.

@@ -113,13 +113,18 @@ fn metadata(failure: &Failure, facts: &CallFacts) -> HashMap<String, String> {
     for (key, value) in &facts.identifiers {
         add(key, (!value.is_empty()).then(|| text(value)));
     }
-    let (names, code, skew) = (facts.names, failure.aadsts_code, failure.clock_skew);
+    let names = facts.names;
     add("attempts", Some(facts.attempts.to_string()));
     add("outcome", Some(facts.outcome.as_str().to_owned()));
     add("upstream", names.map(|names| names.upstream.to_owned()));
     add("cause", failure.cause.map(str::to_owned));
-    add("aadsts_code", code.map(|code| code.to_string()));
-    add("clock_skew_seconds", skew.map(|skew| skew.to_string()));
+    if let Some(refusal) = &failure.refusal {
+        let (code, skew) = (refusal.aadsts_code, refusal.clock_skew);
+        add("aadsts_code", code.map(|code| code.to_string()));
+        // Not truncated: a part of the claims is of no use to the caller.
+        add("claims", refusal.claims.clone());
+        add("clock_skew_seconds", skew.map(|skew| skew.to_string()));
+    }
     let present = facts.user_was_present;
     add("observed", present.then(|| "present".to_owned()));
     if let Some(response) = &failure.upstream_response {

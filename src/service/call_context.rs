@@ -18,7 +18,8 @@ use uuid::Builder;
 
 use super::Shared;
 use crate::{
-    access::{authentication_error::AuthenticationError, refusals::Kind},
+    access::{Authenticated, authentication_error::AuthenticationError, refusals::Kind},
+    caller_token::CallerToken,
     error::{Violation, resource::ResourceNames, status::CallFacts},
     identity::Identity,
     trace::{self, Endpoints},
@@ -56,13 +57,17 @@ pub struct CallContext {
     /// When the response is due; `None` if `grpc-timeout` is malformed.
     pub deadline: Option<Deadline>,
     pub(super) received: Instant,
-    caller: OnceLock<Caller>,
+    caller: OnceLock<Result<Caller, AuthenticationError>>,
     /// `None` if the call is not an rpc of `UserAdmin`.
     instrument: Option<Instrument>,
 }
 
-/// The authenticated identity and its text, or the reason why there is none.
-type Caller = Result<(Identity, Arc<str>), AuthenticationError>;
+struct Caller {
+    identity: Identity,
+    /// The identity as text.
+    name: Arc<str>,
+    token: Option<Arc<CallerToken>>,
+}
 
 /// Metrics and span of a call.
 struct Instrument {
@@ -129,10 +134,15 @@ impl CallContext {
     }
 
     /// Sets the authenticated identity, or the reason why there is none.
-    pub(crate) fn set_caller(&self, caller: Result<Identity, AuthenticationError>) {
-        let caller = caller.map(|identity| {
-            let text = identity.to_string();
-            (identity, text.into())
+    pub(crate) fn set_caller(&self, caller: Result<impl Into<Authenticated>, AuthenticationError>) {
+        let caller = caller.map(|caller| {
+            let Authenticated { identity, token } = caller.into();
+            let name = identity.to_string().into();
+            Caller {
+                identity,
+                name,
+                token,
+            }
         });
         // This cannot fail, because a caller is authenticated only once.
         let _ = self.caller.set(caller);
@@ -141,9 +151,19 @@ impl CallContext {
     /// Returns the authenticated identity, or the reason why there is none.
     pub(crate) fn caller(&self) -> Result<&Identity, AuthenticationError> {
         match self.caller.get() {
-            Some(Ok((identity, _))) => Ok(identity),
+            Some(Ok(caller)) => Ok(&caller.identity),
             Some(Err(error)) => Err(*error),
             None => Err(AuthenticationError::NoCredentials),
+        }
+    }
+
+    /// Returns the token of the user who calls, or the reason why the caller showed none.
+    pub(super) fn user_token(&self) -> Result<&Arc<CallerToken>, AuthenticationError> {
+        let caller = self.caller.get().and_then(|caller| caller.as_ref().ok());
+        match caller.and_then(|caller| caller.token.as_ref()) {
+            None => Err(AuthenticationError::UserTokenRequired),
+            Some(token) if token.is_app_only => Err(AuthenticationError::AppOnlyToken),
+            Some(token) => Ok(token),
         }
     }
 
@@ -155,7 +175,7 @@ impl CallContext {
     /// Returns the identity as text, which is empty if there is none.
     pub(super) fn caller_name(&self) -> Arc<str> {
         let caller = self.caller.get().and_then(|caller| caller.as_ref().ok());
-        caller.map_or_else(Arc::default, |(_, text)| Arc::clone(text))
+        caller.map_or_else(Arc::default, |caller| Arc::clone(&caller.name))
     }
 
     /// Returns the facts that are known before the message is read.

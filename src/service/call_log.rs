@@ -60,11 +60,19 @@ impl Operation {
     /// Returns the members that all audit records of the call contain.
     fn members(&self) -> &CallMembers {
         self.members.get_or_init(|| {
+            let call = call_fields(&self.call, &self.facts.caller, self.request.rpc);
+            let acts_for_caller = self.request.acts_for_caller && self.call.user_token().is_ok();
             let fields = CallFields {
+                cause: if self.refusal_cause.is_empty() {
+                    call.cause
+                } else {
+                    self.refusal_cause
+                },
+                upstream_identity: if acts_for_caller { "caller" } else { "" },
                 target: &self.request.alias,
                 user: &self.request.fields.user,
                 identifiers: &self.facts.identifiers,
-                ..call_fields(&self.call, &self.facts.caller, self.request.rpc)
+                ..call
             };
             CallMembers::new(Arc::clone(&self.call.request_id), &fields)
         })

@@ -41,6 +41,8 @@ pub(super) struct DeleteRequest {
     pub(super) alias_omitted: bool,
     /// Counters of the outcomes for the target; `None` if it is not configured.
     pub(super) outcomes: Option<Outcomes>,
+    /// Whether the target is called under the identity of the caller.
+    pub(super) acts_for_caller: bool,
     /// Whether the request names a protected user.
     pub(super) protected: bool,
     pub(super) fields: RequestFields,
@@ -72,6 +74,8 @@ pub(super) struct Operation {
     pub(super) client_request_id: String,
     /// `request-id` of the last response, or an empty string.
     pub(super) upstream_request_id: String,
+    /// Why the target cannot be called under the identity of the caller, as the `cause` of a refusal, or an empty text.
+    pub(super) refusal_cause: &'static str,
     /// Whether the audit log contains the intent of the call.
     pub(super) has_intent: bool,
     /// Whether the caller disconnected before the response.
@@ -103,6 +107,7 @@ impl Operation {
             members: OnceLock::new(),
             client_request_id: String::new(),
             upstream_request_id: String::new(),
+            refusal_cause: "",
             has_intent: false,
             caller_gone: false,
             permit: None,

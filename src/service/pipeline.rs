@@ -14,7 +14,7 @@ use super::{
     run_to_end::RunToEnd,
 };
 use crate::{
-    access::quota::Slot,
+    access::{authentication_error::AuthenticationError, quota::Slot},
     error::{Effect, Failure},
     identity::Identity,
     proto::{DeleteOutcome, ErrorReason},
@@ -71,6 +71,11 @@ impl Operation {
         }
         let unknown = || Failure::new(ErrorReason::UnknownTarget, "alias");
         let work = work.ok_or_else(unknown)?;
+        if let Some(cause) = self.missing_user_token() {
+            self.refusal_cause = cause.as_str();
+            self.shared.metrics.unidentified(self.refusal_cause);
+            return Err(Failure::unidentified(self.refusal_cause));
+        }
         if self.request.protected {
             return Err(Failure::new(ErrorReason::ProtectedUser, "protected_users"));
         }
@@ -78,6 +83,13 @@ impl Operation {
             self.slot = self.take_slot(caller)?;
         }
         Ok((deadline.with_cancellation(self.shared.halt.clone()), work))
+    }
+
+    /// Returns why the target cannot be called under the identity of the caller, or `None` if it can, or if it is called
+    /// under that of the service.
+    fn missing_user_token(&self) -> Option<AuthenticationError> {
+        let acts_for_caller = self.request.acts_for_caller;
+        self.call.user_token().err().filter(|_| acts_for_caller)
     }
 
     fn take_slot(&self, caller: &Identity) -> Result<Option<Slot>, Failure> {
@@ -214,6 +226,7 @@ mod tests {
             alias: "prod".to_owned(),
             alias_omitted: false,
             outcomes: None,
+            acts_for_caller: false,
             protected: false,
             fields: RequestFields::default(),
             validation: Validation::default(),

@@ -72,12 +72,17 @@ pub(super) fn handle<R: Rpc>(
     let alias = validation.alias(names.alias_key(), alias, group.aliases());
     let (user, fields) = R::parse(request, &mut validation);
     let target = group.get(&alias).cloned();
+    let acts_for_caller = target
+        .as_ref()
+        .is_some_and(|target| target.platform.acts_for_caller());
+    let token = call.user_token().ok().filter(|_| acts_for_caller);
     let order = Order {
         user,
         validate_only: fields.validate_only,
         allow_missing: fields.allow_missing,
         request_id: Arc::clone(&call.request_id),
         caller: call.caller_name(),
+        caller_token: token.cloned(),
     };
     let protects = |target: &Arc<Target<_>>| fields.is_name && target.protects(&fields.user);
     let request = DeleteRequest {
@@ -86,6 +91,7 @@ pub(super) fn handle<R: Rpc>(
         alias,
         alias_omitted,
         outcomes: target.as_ref().map(|target| target.outcomes.clone()),
+        acts_for_caller,
         protected: target.as_ref().is_some_and(protects),
         fields,
         validation,
@@ -127,6 +133,8 @@ pub(super) async fn read_user<R: Rpc>(
         allow_missing: false,
         request_id: case.request_id().into(),
         caller: RECONCILIATION.into(),
+        // No caller waits. A target that is called under the identities of callers is therefore not read.
+        caller_token: None,
     };
     target.run(&order, limits).await.0
 }

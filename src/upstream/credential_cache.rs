@@ -105,6 +105,13 @@ impl<T> Lease<T> {
         }
     }
 
+    /// Shortens the remaining lifetime to `life`, if it is longer.
+    pub fn limited_to(self, life: Duration) -> Self {
+        let now = Instant::now();
+        let rest = self.expires_at.map(|at| at.saturating_duration_since(now));
+        Self::new(self.value, Some(rest.map_or(life, |rest| rest.min(life))))
+    }
+
     pub fn accepted(&self) {
         self.replaced_refused.store(false, Ordering::Relaxed);
     }

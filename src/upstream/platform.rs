@@ -16,13 +16,13 @@ use super::{
     retry_budget::RetryBudget,
 };
 use crate::{
+    caller_token::CallerToken,
     config::{AuditSink, PlatformSettings, Roots, Target},
     error::{Failure, resource::ResourceNames, rule::Rule},
     metrics::{CredentialState, RequestMetrics},
 };
 
 /// The deletion that a caller requests.
-#[derive(Debug)]
 pub struct Order<U> {
     pub user: U,
     /// Whether the request is only checked, and nothing is deleted.
@@ -33,6 +33,14 @@ pub struct Order<U> {
     pub request_id: Arc<str>,
     /// The verified identity of the caller, for the upstream's own log.
     pub caller: Arc<str>,
+    /// The token of the user who calls, if the target is called under the identity of the caller.
+    pub caller_token: Option<Arc<CallerToken>>,
+}
+
+impl<U> Order<U> {
+    pub fn token(&self) -> Option<&Arc<CallerToken>> {
+        self.caller_token.as_ref()
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -231,9 +239,17 @@ pub trait Platform: Sized + Send + Sync + 'static {
         classify::failure(Self::NAMES, Self::RULES, received.response, facts)
     }
 
-    /// Returns the credential for one request. Obtains one within the limits of the call if there is none.
+    /// Returns whether the target is called under the identity of the caller, with a credential that is obtained with the
+    /// caller's token. Callers without the token of a user are then refused.
+    fn acts_for_caller(&self) -> bool {
+        false
+    }
+
+    /// Returns the credential for one request. Obtains one within the limits of the call if there is none. `caller` is
+    /// [`Order::token`].
     fn credential(
         &self,
+        caller: Option<&Arc<CallerToken>>,
         limits: &CallLimits,
     ) -> impl Future<Output = Result<Self::Credential, Failure>> + Send;
 
@@ -244,7 +260,7 @@ pub trait Platform: Sized + Send + Sync + 'static {
         limits: &CallLimits,
     ) -> impl Future<Output = Result<CredentialCheck, Failure>> + Send {
         async {
-            let _obtained = self.credential(limits).await?;
+            let _obtained = self.credential(None, limits).await?;
             Ok(CredentialCheck::Accepted)
         }
     }

@@ -240,7 +240,7 @@ impl<P: Platform> Run<'_, P> {
         let (target, limits) = (self.target, self.limits);
         let platform = &target.platform;
         let _permit = target.bulkhead.acquire(limits).await?;
-        let credential = platform.credential(limits).await;
+        let credential = platform.credential(self.order.token(), limits).await;
         if let (true, Err(failure)) = (P::ISSUES_CREDENTIALS, &credential) {
             breaker_permit.record_credential_failure(failure);
         }

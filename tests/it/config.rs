@@ -123,7 +123,7 @@ fn example_file_is_parsed_completely() {
     let config = folder
         .parse(EXAMPLE)
         .unwrap_or_else(|errors| panic!("{errors}"));
-    assert_eq!(config.targets.batch_accounts.len(), 5);
+    assert_eq!(config.targets.batch_accounts.len(), 6);
     assert_eq!(config.server.limits.drain, Duration::from_secs(25));
     let audit = folder.0.join("audit.jsonl");
     assert_eq!(config.audit.sink, AuditSink::File(audit));
@@ -234,7 +234,7 @@ fn security_guide_configurations_are_valid() {
     let first: Vec<_> = section_between("cat >useradmin.toml <<'END'\n", "END\n").collect();
     let more: Vec<_> = section_between("cat >>useradmin.toml <<'END'\n", "END\n").collect();
     let fragments: Vec<_> = section_between("```toml\n", "```").collect();
-    assert_eq!((first.len(), more.len(), fragments.len()), (1, 1, 1));
+    assert_eq!((first.len(), more.len(), fragments.len()), (1, 1, 2));
     let all_sections = format!("{}{}", first[0], more[0]);
     let at_a_url = all_sections.replace(
         "jwks_file = \"public/jwks.json\"",
@@ -243,7 +243,7 @@ fn security_guide_configurations_are_valid() {
     assert_ne!(all_sections, at_a_url);
     let target = "[hmcs.dallas1]\nurl = \"https://hmc.example\"\nuserid = \"u\"\npassword_file = \"hmc.password\"\n";
     let fragment = format!("{target}{}", fragments[0]);
-    for text in [first[0], &all_sections, &at_a_url, &fragment] {
+    for text in [first[0], &all_sections, &at_a_url, &fragment, fragments[1]] {
         assert_eq!(folder.errors(text), [""; 0], "{text}");
     }
 }

@@ -377,8 +377,7 @@ fn metadata_keys_are_the_documented_ones() {
         let is_snake_case = key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
         assert!((2..=64).contains(&key.len()) && is_snake_case, "{key}");
     }
-    let names = identifiers().into_iter();
-    let names = names.map(|name| &*Box::leak(name.into_boxed_str()));
+    let names = identifiers().into_iter().map(|name| &*name.leak());
     let facts = CallFacts {
         names: Some(&NAMES),
         user_was_present: true,
@@ -386,7 +385,9 @@ fn metadata_keys_are_the_documented_ones() {
         ..CallFacts::default()
     };
     let mut failure = Failure::unidentified("nothing_shown").with_clock_skew(Some(-301));
-    failure.aadsts_code = Some(7_000_215);
+    failure = failure
+        .with_aadsts_code(Some(7_000_215))
+        .with_claims(Some("{}".to_owned()));
     failure.upstream_response = Some(Box::new(UpstreamResponse {
         http_status: 404,
         code: Some("NodeUserNotFound".to_owned()),

@@ -127,8 +127,10 @@ impl Sample {
         failure.cause = self
             .metadata_value("cause")
             .map(|cause| &*cause.to_owned().leak());
-        failure.aadsts_code = self.number("aadsts_code");
-        failure.clock_skew = self.number("clock_skew_seconds");
+        let failure = failure
+            .with_aadsts_code(self.number("aadsts_code"))
+            .with_claims(self.metadata_value("claims").map(str::to_owned))
+            .with_clock_skew(self.number("clock_skew_seconds"));
         let facts = CallFacts {
             names: Some(self.names),
             identifiers: self.identifiers(),
@@ -184,7 +186,11 @@ fn samples_contain_documented_metadata_keys() {
                 }
                 "cause" => reason != R::CallerUnauthenticated,
                 // Whether there is a response is checked by `response`.
-                "upstream_http_status" | "clock_skew_seconds" | "aadsts_code" | "observed" => true,
+                "upstream_http_status"
+                | "clock_skew_seconds"
+                | "aadsts_code"
+                | "claims"
+                | "observed" => true,
                 _ => false,
             };
             assert!(may_be_absent, "{reason:?}: no {key}");

@@ -77,6 +77,7 @@ mod log_injection;
 mod log_output;
 mod malformed_requests;
 mod metrics;
+mod on_behalf_of;
 mod overload;
 mod platforms;
 mod program;

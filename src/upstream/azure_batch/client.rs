@@ -1,6 +1,6 @@
 //! The requests to Azure Batch: delete a user of a node, read the node, and read its pool.
 
-use std::time::SystemTime;
+use std::{sync::Arc, time::SystemTime};
 
 use http::{HeaderName, HeaderValue, StatusCode, header::AUTHORIZATION};
 
@@ -12,6 +12,7 @@ use super::{
     wire,
 };
 use crate::{
+    caller_token::CallerToken,
     config::{self, ApiVersion, BatchAccount},
     error::{Failure, UpstreamResponse, resource::ResourceNames, rule::Rule},
     metrics::CredentialState,
@@ -175,13 +176,26 @@ impl Platform for AzureBatch {
         error_facts(response, user, &received.secrets)
     }
 
-    async fn credential(&self, limits: &CallLimits) -> Result<TokenOrKey, Failure> {
-        self.credential.obtain(limits).await
+    fn acts_for_caller(&self) -> bool {
+        self.credential.acts_for_caller()
+    }
+
+    async fn credential(
+        &self,
+        caller: Option<&Arc<CallerToken>>,
+        limits: &CallLimits,
+    ) -> Result<TokenOrKey, Failure> {
+        self.credential.obtain(caller, limits).await
     }
 
     async fn check_credential(&self, limits: &CallLimits) -> Result<CredentialCheck, Failure> {
-        Ok(match self.credential(limits).await? {
-            TokenOrKey::Token(_) => CredentialCheck::Accepted,
+        if self.acts_for_caller() {
+            return Ok(CredentialCheck::NotChecked(
+                "a token is only obtained with the token of a caller",
+            ));
+        }
+        Ok(match self.credential(None, limits).await? {
+            TokenOrKey::Token(_) | TokenOrKey::CallersToken(..) => CredentialCheck::Accepted,
             TokenOrKey::Key(_) => CredentialCheck::NotChecked(
                 "a shared key is only checked by requests to the account",
             ),

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use http::{HeaderValue, Uri};
 
 use super::{
-    entra::{TOKEN, Token, TokenSource},
+    entra::{OnBehalfOf, PersonTokens, TOKEN, Token, TokenSource},
     shared_key::SharedKey,
 };
 use crate::{
+    caller_token::CallerToken,
     config::{
         self, Roots,
         secret::{Secret, unprintable},
@@ -30,11 +31,15 @@ pub enum Credential {
     Entra(CredentialCache<Token, TokenSource>),
     /// Signatures with the key of the account.
     SharedKey(SharedKey),
+    /// Access tokens of the callers' own identities.
+    OnBehalfOf(OnBehalfOf),
 }
 
 pub enum TokenOrKey {
     Token(Arc<Lease<Token>>),
     Key(Secret),
+    /// A token of the caller's own identity, and the cache that it comes from.
+    CallersToken(Arc<PersonTokens>, Arc<Lease<Token>>),
 }
 
 unprintable!(Credential, TokenOrKey);
@@ -44,11 +49,14 @@ impl RequestCredential for TokenOrKey {
         match self {
             Self::Token(lease) => Secrets::new([lease.value.expose()]),
             Self::Key(key) => Secrets::new([key.expose().trim()]).with_signature(authorization),
+            Self::CallersToken(person, lease) => {
+                Secrets::new([lease.value.expose(), person.callers_token()])
+            }
         }
     }
 
     fn accepted(&self) {
-        if let Self::Token(lease) = self {
+        if let Self::Token(lease) | Self::CallersToken(_, lease) = self {
             lease.accepted();
         }
     }
@@ -69,14 +77,21 @@ impl Credential {
             config::Credential::SharedKey { account, key } => {
                 Self::SharedKey(SharedKey::new(account.clone(), key.clone()))
             }
+            config::Credential::OnBehalfOf(settings) => {
+                Self::OnBehalfOf(OnBehalfOf::new(settings, roots, numbers)?)
+            }
         })
     }
 
-    /// Returns the state of the token in use, or `None` if there is no token.
+    pub fn acts_for_caller(&self) -> bool {
+        matches!(self, Self::OnBehalfOf(_))
+    }
+
+    /// Returns the state of the token in use, or `None` if there is no token, or one for each caller.
     pub fn state(&self) -> Option<CredentialState> {
         match self {
             Self::Entra(tokens) => tokens.state(TOKEN),
-            Self::SharedKey(_) => None,
+            Self::SharedKey(_) | Self::OnBehalfOf(_) => None,
         }
     }
 
@@ -85,12 +100,22 @@ impl Credential {
         match self {
             Self::Entra(tokens) => tokens.source.client.prepare_roots(roots),
             Self::SharedKey(_) => Ok(None),
+            Self::OnBehalfOf(people) => people.prepare_roots(roots),
         }
     }
 
     /// Returns the credential for one request. Obtains it within the limits of the call if necessary.
-    pub async fn obtain(&self, limits: &CallLimits) -> Result<TokenOrKey, Failure> {
+    pub async fn obtain(
+        &self,
+        caller: Option<&Arc<CallerToken>>,
+        limits: &CallLimits,
+    ) -> Result<TokenOrKey, Failure> {
         match self {
+            Self::OnBehalfOf(people) => {
+                // Boxed, because the future is large and other kinds do not need it.
+                let obtained = Box::pin(people.obtain(caller, limits)).await;
+                obtained.map(|(tokens, lease)| TokenOrKey::CallersToken(tokens, lease))
+            }
             Self::Entra(tokens) => tokens.get(limits).await.map(TokenOrKey::Token),
             Self::SharedKey(shared) => shared.key.get().map(TokenOrKey::Key),
         }
@@ -112,11 +137,13 @@ impl Credential {
         ocp_date: &str,
     ) -> Result<HeaderValue, Failure> {
         match (self, credential) {
-            (_, TokenOrKey::Token(lease)) => Ok(lease.value.header()),
+            (_, TokenOrKey::Token(lease) | TokenOrKey::CallersToken(_, lease)) => {
+                Ok(lease.value.header())
+            }
             (Self::SharedKey(shared), TokenOrKey::Key(key)) => {
                 sensitive_header(&shared.authorization(key, verb, uri, ocp_date)?)
             }
-            (Self::Entra(_), TokenOrKey::Key(_)) => Err(Failure::internal("mixed credentials")),
+            (_, TokenOrKey::Key(_)) => Err(Failure::internal("mixed credentials")),
         }
     }
 
@@ -127,6 +154,7 @@ impl Credential {
                 tokens.discard_refused(lease, budget)
             }
             (Self::SharedKey(shared), TokenOrKey::Key(key)) => shared.key.renew(key),
+            (_, TokenOrKey::CallersToken(person, lease)) => person.refuse(lease),
             _ => false,
         }
     }

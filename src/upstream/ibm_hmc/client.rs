@@ -14,6 +14,7 @@ use super::{
     wire::{self, HmcUser, UserKind},
 };
 use crate::{
+    caller_token::CallerToken,
     config::Hmc,
     error::{Failure, resource::ResourceNames, rule::Rule},
     metrics::CredentialState,
@@ -169,7 +170,11 @@ impl Platform for IbmHmc {
         failure
     }
 
-    async fn credential(&self, limits: &CallLimits) -> Result<Self::Credential, Failure> {
+    async fn credential(
+        &self,
+        _caller: Option<&Arc<CallerToken>>,
+        limits: &CallLimits,
+    ) -> Result<Self::Credential, Failure> {
         self.sessions.get(limits).await
     }
 

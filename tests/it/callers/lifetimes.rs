@@ -145,6 +145,7 @@ async fn keys_are_refreshed_every_5_minutes_and_expire_after_a_day() {
         access
             .authenticate(credentials, Duration::from_millis(100))
             .await
+            .map(|caller| caller.identity)
     };
     let expected_identity = Identity::token(ISSUER, "svc").unwrap();
     let started = Instant::now();

@@ -232,7 +232,7 @@ fn invalid_credentials_are_reported() {
         (
             replace_line(ACCOUNT, 4, "kind = \"password\""),
             &[
-                "4:8: `kind` must be one of client_secret, workload_identity, managed_identity, azure_cli, shared_key",
+                "4:8: `kind` must be one of client_secret, workload_identity, managed_identity, azure_cli, shared_key, on_behalf_of",
             ],
         ),
         (replace_line(ACCOUNT, 4, ""), &["3:19: missing key `kind`"]),

@@ -130,6 +130,7 @@ async fn all_kinds() -> Vec<Value> {
         records(&file),
         unauthenticated_records(&upstream).await,
         reconciled_records().await,
+        crate::on_behalf_of::audit_records().await,
     ]
     .concat();
     fs::remove_dir_all(folder).unwrap();

@@ -23,14 +23,21 @@ const LOGGED: [&str; 5] = [
 ];
 
 /// Words in backquotes that look like keys of the configuration but are not.
-const NO_KEYS: [&str; 9] = [
+const NO_KEYS: [&str; 16] = [
+    "aadsts_code",
+    "access_as_user",
+    "assertion_rejected",
     "caller_gone",
+    "interaction_required",
     "key_id",
     "no_bearer_token",
     "not_sent",
     "nothing_shown",
+    "on_behalf_of",
     "request_id",
+    "upstream_identity",
     "user_id",
+    "user_impersonation",
     "user_name",
     "validate_only",
 ];

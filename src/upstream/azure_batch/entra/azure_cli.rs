@@ -194,8 +194,5 @@ fn failure(status: ExitStatus, text: &str) -> Failure {
     } else {
         rejected(AZURE_CLI_FAILED, context)
     };
-    Failure {
-        aadsts_code: aadsts,
-        ..failure
-    }
+    failure.with_aadsts_code(aadsts)
 }

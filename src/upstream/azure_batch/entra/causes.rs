@@ -22,8 +22,13 @@ pub const AZURE_CLI_TOO_OLD: &str = "azure_cli_too_old";
 pub const AZURE_CLI_OUTPUT_NOT_UNDERSTOOD: &str = "azure_cli_output_not_understood";
 /// The Azure CLI failed in another way.
 pub const AZURE_CLI_FAILED: &str = "azure_cli_failed";
-/// Microsoft Entra requires a user to sign in, such as with a second factor.
+/// Microsoft Entra requires a user to sign in, such as with a second factor, or to consent.
 pub const INTERACTION_REQUIRED: &str = "interaction_required";
+/// Microsoft Entra did not accept the token of the caller, for example because it has expired or has another audience.
+pub const ASSERTION_REJECTED: &str = "assertion_rejected";
+pub const CONSENT_REQUIRED: &str = "consent_required";
+pub const INVALID_GRANT: &str = "invalid_grant";
+pub const LOGIN_REQUIRED: &str = "login_required";
 
 const TEMPORARILY_UNAVAILABLE: &str = "temporarily_unavailable";
 const SERVER_ERROR: &str = "server_error";
@@ -31,21 +36,22 @@ const SERVER_ERROR: &str = "server_error";
 /// OAuth 2.0 errors of Microsoft Entra. They are causes under their own names.
 const OAUTH_ERRORS: [&str; 13] = [
     "access_denied",
-    "consent_required",
+    CONSENT_REQUIRED,
     INTERACTION_REQUIRED,
     "invalid_client",
-    "invalid_grant",
+    INVALID_GRANT,
     "invalid_request",
     "invalid_resource",
     "invalid_scope",
-    "login_required",
+    LOGIN_REQUIRED,
     SERVER_ERROR,
     TEMPORARILY_UNAVAILABLE,
     "unauthorized_client",
     "unsupported_grant_type",
 ];
 
-const OTHER_CAUSES: [&str; 11] = [
+const OTHER_CAUSES: [&str; 12] = [
+    ASSERTION_REJECTED,
     CREDENTIAL_UNUSABLE,
     CREDENTIAL_REFUSED,
     TOKEN_ENDPOINT_UNREACHABLE,

@@ -36,7 +36,7 @@ use crate::{
     },
 };
 
-const REQUEST_TOKEN: Operation = Operation {
+pub const REQUEST_TOKEN: Operation = Operation {
     name: "request_token",
     route: None,
 };
@@ -119,7 +119,8 @@ impl HttpClient for TokenHttpClient {
     }
 }
 
-fn failed(error: RequestError) -> Failure {
+/// Returns the failure of a request that got no response.
+pub fn failed(error: RequestError) -> Failure {
     let (cause, context) = match error {
         RequestError::Unreachable(context)
         | RequestError::Refused(context)
@@ -131,7 +132,8 @@ fn failed(error: RequestError) -> Failure {
     unreachable(cause, format!("token endpoint: {context}"))
 }
 
-fn read(response: &Response) -> Result<Lease<Token>, Failure> {
+/// Returns the token of a response, or the failure that the response means.
+pub fn read(response: &Response) -> Result<Lease<Token>, Failure> {
     if response.status != 200 {
         return Err(failure(response));
     }
@@ -146,16 +148,25 @@ fn read(response: &Response) -> Result<Lease<Token>, Failure> {
 /// Error document of a token endpoint. The values may have other types than the documented ones.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Refusal {
+pub struct Refusal {
     error: Value,
     error_codes: Value,
     error_description: Value,
+    /// The claims that a new token of the user must have, as JSON in a string.
+    pub claims: Value,
+}
+
+impl Refusal {
+    /// Parses the body of a response. Absent values are null.
+    pub fn of(response: &Response) -> Self {
+        let body = response.body.as_deref().unwrap_or_default();
+        serde_json::from_slice(body).unwrap_or_default()
+    }
 }
 
 /// Returns the failure for a response. The error description, which may repeat the request, is not logged.
 fn failure(response: &Response) -> Failure {
-    let body = response.body.as_deref().unwrap_or_default();
-    let refusal: Refusal = serde_json::from_slice(body).unwrap_or_default();
+    let refusal = Refusal::of(response);
     let error = refusal.error.as_str().and_then(oauth_error);
     let listed = refusal.error_codes[0].as_u64();
     let listed = listed.and_then(|code| u32::try_from(code).ok());
@@ -178,9 +189,9 @@ fn failure(response: &Response) -> Failure {
     };
     let refused = matches!(status, 400 | 401 | 403);
     let skew = refused.then(|| response.clock_skew()).flatten();
-    Failure {
+    let failure = Failure {
         retry_after: response.retry_after(),
-        aadsts_code: aadsts,
-        ..failure.with_clock_skew(skew)
-    }
+        ..failure
+    };
+    failure.with_aadsts_code(aadsts).with_clock_skew(skew)
 }

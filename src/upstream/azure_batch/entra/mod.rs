@@ -5,10 +5,13 @@ pub mod causes;
 mod document;
 mod endpoint;
 mod federated;
+mod on_behalf_of;
 mod source;
 mod token;
+mod token_exchange;
 
 pub use self::{
+    on_behalf_of::{OnBehalfOf, PersonTokens},
     source::TokenSource,
     token::{TOKEN, Token},
 };

@@ -48,16 +48,7 @@ pub struct TokenSource {
 impl TokenSource {
     /// Creates a source whose requests are sent to the configured authority, or to that of the public cloud.
     pub fn new(entra: &Entra, roots: &Roots, numbers: &RequestMetrics) -> Result<Self, String> {
-        let public = || Url::parse(PUBLIC_AUTHORITY).map_err(|error| error.to_string());
-        let authority = entra.authority.clone().map_or_else(public, Ok)?;
-        let client = Client::new(
-            &authority,
-            Trust::AddToSystem,
-            roots,
-            HTTP_2_OR_1,
-            numbers.clone(),
-        )?;
-        numbers.init_renewal_counters(TOKEN);
+        let client = token_client(entra.authority.as_ref(), roots, numbers)?;
         Ok(Self {
             entra: entra.clone(),
             client,
@@ -130,6 +121,25 @@ impl TokenSource {
     }
 }
 
+/// Creates the client for the token endpoints of an authority, or of the public cloud, and the counters of its tokens.
+pub fn token_client(
+    authority: Option<&Url>,
+    roots: &Roots,
+    numbers: &RequestMetrics,
+) -> Result<Client, String> {
+    let public = || Url::parse(PUBLIC_AUTHORITY).map_err(|error| error.to_string());
+    let authority = authority.cloned().map_or_else(public, Ok)?;
+    let client = Client::new(
+        &authority,
+        Trust::AddToSystem,
+        roots,
+        HTTP_2_OR_1,
+        numbers.clone(),
+    )?;
+    numbers.init_renewal_counters(TOKEN);
+    Ok(client)
+}
+
 impl CredentialSource<Token> for TokenSource {
     fn obtain(self: Arc<Self>) -> ObtainFuture<Token> {
         Box::pin(async move { self.token().await })
@@ -153,12 +163,17 @@ impl CredentialSource<Token> for TokenSource {
     }
 
     fn on_renewal_finished(&self, failure: Option<&Failure>) {
-        self.numbers.record_renewal(TOKEN, failure.is_none());
-        if let Some(failure) = failure {
-            let target = &*self.numbers.target().target;
-            let (cause, context) = (failure.cause, failure.context.as_str());
-            tracing::warn!(target, cause, context, "access token request failed");
-        }
+        record_token_request(&self.numbers, failure);
+    }
+}
+
+/// Counts a token request, and logs its failure.
+pub fn record_token_request(numbers: &RequestMetrics, failure: Option<&Failure>) {
+    numbers.record_renewal(TOKEN, failure.is_none());
+    if let Some(failure) = failure {
+        let target = &*numbers.target().target;
+        let (cause, context) = (failure.cause, failure.context.as_str());
+        tracing::warn!(target, cause, context, "access token request failed");
     }
 }
 

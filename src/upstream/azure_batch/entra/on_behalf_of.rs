@@ -1,0 +1,191 @@
+//! Access tokens with which an account is called under the identities of its callers: a cache for each person, so that
+//! the failures of one person do not affect another.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use super::{
+    causes::{TOKEN_TIMED_OUT, unreachable},
+    source::record_token_request,
+    token::Token,
+    token_exchange::TokenExchange,
+};
+use crate::{
+    caller_token::CallerToken,
+    config::{self, Roots, secret::unprintable},
+    error::Failure,
+    metrics::RequestMetrics,
+    proto::ErrorReason,
+    upstream::{
+        call_limits::CallLimits,
+        client::Change,
+        credential_cache::{CredentialCache, CredentialSource, Lease, ObtainFuture},
+        retry_budget::RetryBudget,
+    },
+};
+
+/// Maximum number of persons whose tokens are cached. Beyond it, the tokens of the least recently active one are
+/// dropped.
+const MAX_PERSONS: usize = 1_024;
+/// Maximum number of tokens of one person that are remembered. A person shows different tokens at the same time if
+/// several replicas of an application obtain their own. Beyond it, the first one is dropped.
+const MAX_TOKENS: usize = 8;
+
+/// The tokens of one account for all persons.
+pub struct OnBehalfOf {
+    exchange: Arc<TokenExchange>,
+    persons: Mutex<Persons>,
+}
+
+unprintable!(OnBehalfOf, PersonTokens);
+
+#[derive(Default)]
+struct Persons {
+    /// By issuer and subject.
+    by_name: HashMap<Arc<str>, Person>,
+    /// Number of look-ups, which is the clock of [`Person::last_use`].
+    uses: u64,
+}
+
+#[derive(Default)]
+struct Person {
+    last_use: u64,
+    /// One cache for each token that the person showed, in the order of their arrival.
+    tokens: Vec<Arc<PersonTokens>>,
+}
+
+/// The token that was obtained with one token of a person.
+pub struct PersonTokens {
+    cache: CredentialCache<Token, Assertion>,
+    /// The budget of renewals after refusals. It is not that of the account, which all persons share.
+    budget: RetryBudget,
+}
+
+/// Exchanges one token of a person.
+struct Assertion {
+    caller: Arc<CallerToken>,
+    exchange: Arc<TokenExchange>,
+}
+
+impl OnBehalfOf {
+    pub fn new(
+        settings: &config::OnBehalfOf,
+        roots: &Roots,
+        numbers: &RequestMetrics,
+    ) -> Result<Self, String> {
+        Ok(Self {
+            exchange: Arc::new(TokenExchange::new(settings, roots, numbers)?),
+            persons: Mutex::default(),
+        })
+    }
+
+    /// Returns the change that applies new certificate authorities to the client for the token endpoint.
+    pub fn prepare_roots(&self, roots: &Roots) -> Result<Option<Change>, String> {
+        self.exchange.client.prepare_roots(roots)
+    }
+
+    /// Returns a token of the caller's own identity. Exchanges the caller's token within the limits of the call if
+    /// necessary. Calls that show the same token wait for the same exchange.
+    pub async fn obtain(
+        &self,
+        caller: Option<&Arc<CallerToken>>,
+        limits: &CallLimits,
+    ) -> Result<(Arc<PersonTokens>, Arc<Lease<Token>>), Failure> {
+        // The service refuses such calls before. The account must never be called under another identity.
+        let caller = caller.ok_or_else(|| Failure::internal("no token of a caller"))?;
+        let tokens = self.tokens_of(caller);
+        let lease = tokens.cache.get(limits).await?;
+        Ok((tokens, lease))
+    }
+
+    /// Returns the cache for a token of a person, and creates it if necessary. A token that Microsoft Entra has judged
+    /// never stands for another one of the same person, which may lack a second factor, for example.
+    fn tokens_of(&self, caller: &Arc<CallerToken>) -> Arc<PersonTokens> {
+        let mut persons = crate::lock(&self.persons);
+        persons.uses += 1;
+        let now = persons.uses;
+        if !persons.by_name.contains_key(&caller.person) {
+            persons.make_room();
+        }
+        let name = Arc::clone(&caller.person);
+        let person = persons.by_name.entry(name).or_default();
+        person.last_use = now;
+        if let Some(known) = person.tokens.iter().find(|known| known.is_of(caller)) {
+            return Arc::clone(known);
+        }
+        if person.tokens.len() == MAX_TOKENS {
+            person.tokens.remove(0);
+        }
+        let exchange = Arc::clone(&self.exchange);
+        let tokens = Arc::new(PersonTokens::new(Arc::clone(caller), exchange));
+        person.tokens.push(Arc::clone(&tokens));
+        tokens
+    }
+}
+
+impl Persons {
+    /// Removes persons whose tokens have expired and, if there is still no room, the least recently active one.
+    fn make_room(&mut self) {
+        self.by_name.retain(|_, person| {
+            let mut tokens = person.tokens.iter();
+            tokens.any(|tokens| !tokens.cache.source.caller.remaining().is_zero())
+        });
+        if self.by_name.len() < MAX_PERSONS {
+            return;
+        }
+        let persons = self.by_name.iter();
+        let oldest = persons.min_by_key(|(_, person)| person.last_use);
+        if let Some(name) = oldest.map(|(name, _)| Arc::clone(name)) {
+            self.by_name.remove(&name);
+        }
+    }
+}
+
+impl PersonTokens {
+    fn new(caller: Arc<CallerToken>, exchange: Arc<TokenExchange>) -> Self {
+        Self {
+            cache: CredentialCache::new(Assertion { caller, exchange }),
+            budget: RetryBudget::default(),
+        }
+    }
+
+    fn is_of(&self, caller: &CallerToken) -> bool {
+        self.cache.source.caller.is_same_as(caller)
+    }
+
+    /// Returns the text of the token that was exchanged.
+    pub fn callers_token(&self) -> &str {
+        self.cache.source.caller.expose()
+    }
+
+    /// Records that the account refused a token. Returns whether the request may be repeated with another one.
+    pub fn refuse(&self, refused: &Arc<Lease<Token>>) -> bool {
+        self.cache.discard_refused(refused, &self.budget)
+    }
+}
+
+impl CredentialSource<Token> for Assertion {
+    fn obtain(self: Arc<Self>) -> ObtainFuture<Token> {
+        Box::pin(async move { self.exchange.exchange(&self.caller).await })
+    }
+
+    fn timeout(&self) -> Duration {
+        self.exchange.settings.token_timeout
+    }
+
+    fn timeout_failure(&self) -> Failure {
+        unreachable(TOKEN_TIMED_OUT, "there was no token in time")
+    }
+
+    /// Refusals of the caller's token are not recorded here: they are no failure of the service's own credentials, and
+    /// the call itself is counted and logged.
+    fn on_renewal_finished(&self, failure: Option<&Failure>) {
+        let reason = failure.map(|failure| failure.reason);
+        if reason != Some(ErrorReason::CallerUnauthenticated) {
+            record_token_request(&self.exchange.numbers, failure);
+        }
+    }
+}

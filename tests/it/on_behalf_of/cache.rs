@@ -1,0 +1,177 @@
+//! The cache of exchanged tokens: reuse, expiry, renewal, and its bound.
+
+use std::{path::Path, sync::Arc};
+
+use futures_util::future::join_all;
+use serde_json::json;
+use tokio::sync::Notify;
+use tonic::Code;
+use useradmin_testkit::{ReceivedRequest, Reply, batch_deleted, batch_error, batch_request, now};
+
+use super::{
+    ENDPOINT, Exchange, account, callers, expired, issue, issued, start, upstream, user_claims,
+};
+use crate::callers::{ISSUER, SecureServer};
+
+/// Number of persons whose tokens are cached.
+const MAX_PERSONS: usize = 1_024;
+
+#[tokio::test]
+async fn exchanged_token_is_used_for_later_calls_of_same_person() {
+    let server = start(issue, |_| batch_deleted()).await;
+    let (alice, bob) = (server.user_token("alice"), server.user_token("bob"));
+    for token in [&alice, &bob, &alice, &bob, &alice] {
+        server.delete(token).await.unwrap();
+    }
+    assert_eq!(server.exchanges().len(), 2);
+    let (alice, bob) = (issued("alice", 1), issued("bob", 2));
+    let expected = [&alice, &bob, &alice, &bob, &alice].map(|token| format!("Bearer {token}"));
+    assert_eq!(server.authorizations(), expected);
+}
+
+/// Microsoft Entra judges each token: another one of the same person may have been issued without a second factor.
+#[tokio::test]
+async fn another_token_of_same_person_is_exchanged_too() {
+    let server = start(issue, |_| batch_deleted()).await;
+    let tokens = [server.user_token("alice"), server.user_token("alice")];
+    for token in tokens.iter().chain(&tokens) {
+        server.delete(token).await.unwrap();
+    }
+    let assertions = server
+        .exchanges()
+        .into_iter()
+        .map(|form| form["assertion"].clone());
+    assert_eq!(assertions.collect::<Vec<_>>(), tokens);
+}
+
+/// An application that obtains a new token for each call does not displace the tokens of other persons.
+#[tokio::test]
+async fn tokens_of_one_person_are_limited() {
+    let server = start(issue, |_| batch_deleted()).await;
+    let (first, bob) = (server.user_token("alice"), server.user_token("bob"));
+    server.delete(&bob).await.unwrap();
+    server.delete(&first).await.unwrap();
+    for _ in 0..8 {
+        server.delete(&server.user_token("alice")).await.unwrap();
+    }
+    let before = server.exchanges().len();
+    server.delete(&bob).await.unwrap();
+    assert_eq!(server.exchanges().len(), before);
+    server.delete(&first).await.unwrap();
+    assert_eq!(server.exchanges().len(), before + 1);
+}
+
+/// The server accepts a token for a minute after its expiry, because clocks differ. What was obtained with it is used
+/// for the waiting calls only.
+#[tokio::test]
+async fn exchanged_token_does_not_outlive_token_of_caller() {
+    let server = start(issue, |_| batch_deleted()).await;
+    let token = expired(&server, "alice");
+    for number in 1..=3 {
+        server.delete(&token).await.unwrap();
+        assert_eq!(server.exchanges().len(), number);
+    }
+}
+
+#[tokio::test]
+async fn exchanged_token_expires() {
+    let short = |exchange: &Exchange| {
+        let token = issued(exchange.subject(), exchange.number);
+        let body = json!({ "access_token": token, "expires_in": 0.001 });
+        Reply::json(200, &body.to_string())
+    };
+    let server = start(short, |_| batch_deleted()).await;
+    let mut claims = user_claims("alice");
+    claims["exp"] = json!(now() + 3_600);
+    let token = server.signer.token(&claims);
+    for number in 1..=3 {
+        server.delete(&token).await.unwrap();
+        assert_eq!(server.exchanges().len(), number);
+    }
+}
+
+#[tokio::test]
+async fn concurrent_calls_of_same_person_share_one_exchange() {
+    let gate = Arc::new(Notify::new());
+    let held = Arc::clone(&gate);
+    let exchange =
+        move |exchange: &Exchange| Reply::Gated(Arc::clone(&held), Box::new(issue(exchange)));
+    let server = start(exchange, |_| batch_deleted()).await;
+    let token = server.user_token("alice");
+    let calls = join_all((0..50).map(|_| server.delete(&token)));
+    let release = async {
+        server.upstream.wait_for_requests("POST", ENDPOINT, 1).await;
+        gate.notify_one();
+    };
+    let (responses, ()) = tokio::join!(calls, release);
+    assert!(responses.iter().all(Result::is_ok));
+    assert_eq!(server.exchanges().len(), 1);
+    let expected = format!("Bearer {}", issued("alice", 1));
+    assert_eq!(server.authorizations(), vec![expected; 50]);
+}
+
+/// Refuses the first token of Alice.
+fn refuse_first(request: &ReceivedRequest) -> Reply {
+    let authorization = request.header("authorization").unwrap();
+    if authorization == format!("Bearer {}", issued("alice", 1)) {
+        batch_error(401, "AuthenticationFailed")
+    } else {
+        batch_deleted()
+    }
+}
+
+#[tokio::test]
+async fn refused_token_is_renewed_once() {
+    let server = start(issue, refuse_first).await;
+    let token = server.user_token("alice");
+    assert_eq!(server.delete(&token).await.unwrap().attempts, 2);
+    assert_eq!(server.delete(&token).await.unwrap().attempts, 1);
+    let tokens = [1, 2, 2].map(|number| format!("Bearer {}", issued("alice", number)));
+    assert_eq!(server.authorizations(), tokens);
+    let renewals = server.app.metrics("credential_renewals_total").await;
+    let ok = renewals.iter().find(|line| line.contains("result=\"ok\""));
+    assert!(ok.unwrap().ends_with(" 2"), "{renewals:?}");
+}
+
+#[tokio::test]
+async fn second_refusal_ends_the_call() {
+    let server = start(issue, |_| batch_error(401, "AuthenticationFailed")).await;
+    let failure = server
+        .delete(&server.user_token("alice"))
+        .await
+        .unwrap_err();
+    failure.expect(Code::Internal, "UPSTREAM_CREDENTIALS_REJECTED");
+    assert_eq!(failure.metadata_value("attempts"), "2");
+    assert_eq!(server.exchanges().len(), 2);
+}
+
+/// Beyond the bound, the least recently active person is forgotten.
+#[tokio::test]
+async fn number_of_persons_is_bounded() {
+    let name = |number: usize| format!("person-{number}");
+    let identities = (0..=MAX_PERSONS).map(|number| format!("{ISSUER}#{}", name(number)));
+    let sections = |folder: &Path, url: &str| account(folder, url) + &callers(identities);
+    let server =
+        SecureServer::start(upstream(issue, |_| batch_deleted()).await, sections, "").await;
+    let client = server.client(None);
+    let tokens: Vec<_> = (0..=MAX_PERSONS)
+        .map(|number| server.user_token(&name(number)))
+        .collect();
+    let call = async |number: usize| {
+        let client = client.with_token(&tokens[number]);
+        let response = client.delete_batch_node_user(batch_request("jdoe")).await;
+        response.unwrap();
+    };
+    for number in 0..MAX_PERSONS {
+        call(number).await;
+    }
+    // The first person becomes the most recently active one, and the last one takes the place of the second.
+    call(0).await;
+    assert_eq!(server.exchanges().len(), MAX_PERSONS);
+    call(MAX_PERSONS).await;
+    call(0).await;
+    call(2).await;
+    assert_eq!(server.exchanges().len(), MAX_PERSONS + 1);
+    call(1).await;
+    assert_eq!(server.exchanges().len(), MAX_PERSONS + 2);
+}
