@@ -210,6 +210,14 @@ impl<T: Send + Sync + 'static, S: CredentialSource<T>> CredentialCache<T, S> {
         })
     }
 
+    /// Returns whether there is a credential or a renewal is in progress.
+    pub fn is_in_use(&self) -> bool {
+        let state = crate::lock(&self.state);
+        let current = state.current.as_ref();
+        let is_valid = current.is_some_and(|lease| !lease.is_expired(Instant::now()));
+        is_valid || state.renewal.is_some()
+    }
+
     /// Returns the current credential. If there is none, waits for a renewal until the deadline of the call or until
     /// the caller disconnects. If the renewal fails, all calls that wait for it receive its failure. During a pause
     /// after a failed renewal, most calls fail at once with the same failure.

@@ -30,9 +30,6 @@ use crate::{
 /// Maximum number of persons whose tokens are cached. Beyond it, the tokens of the least recently active one are
 /// dropped.
 const MAX_PERSONS: usize = 1_024;
-/// Maximum number of tokens of one person that are remembered. A person shows different tokens at the same time if
-/// several replicas of an application obtain their own. Beyond it, the first one is dropped.
-const MAX_TOKENS: usize = 8;
 
 /// The tokens of one account for all persons.
 pub struct OnBehalfOf {
@@ -50,14 +47,12 @@ struct Persons {
     uses: u64,
 }
 
-#[derive(Default)]
 struct Person {
     last_use: u64,
-    /// One cache for each token that the person showed, in the order of their arrival.
-    tokens: Vec<Arc<PersonTokens>>,
+    tokens: Arc<PersonTokens>,
 }
 
-/// The token that was obtained with one token of a person.
+/// The token that was obtained with one token of a person. It serves all calls of the person.
 pub struct PersonTokens {
     cache: CredentialCache<Token, Assertion>,
     /// The budget of renewals after refusals. It is not that of the account, which all persons share.
@@ -88,7 +83,8 @@ impl OnBehalfOf {
     }
 
     /// Returns a token of the caller's own identity. Exchanges the caller's token within the limits of the call if
-    /// necessary. Calls that show the same token wait for the same exchange.
+    /// necessary. Concurrent calls of a person wait for the same exchange. If it fails for the token of another call,
+    /// the token of this call is exchanged.
     pub async fn obtain(
         &self,
         caller: Option<&Arc<CallerToken>>,
@@ -96,33 +92,41 @@ impl OnBehalfOf {
     ) -> Result<(Arc<PersonTokens>, Arc<Lease<Token>>), Failure> {
         // The service refuses such calls before. The account must never be called under another identity.
         let caller = caller.ok_or_else(|| Failure::internal("no token of a caller"))?;
-        let tokens = self.tokens_of(caller);
-        let lease = tokens.cache.get(limits).await?;
-        Ok((tokens, lease))
+        let mut tokens = self.tokens_of(caller);
+        let mut lease = tokens.cache.get(limits).await;
+        if lease.is_err() && !tokens.is_of(caller) {
+            tokens = self.tokens_of(caller);
+            lease = tokens.cache.get(limits).await;
+        }
+        Ok((tokens, lease?))
     }
 
-    /// Returns the cache for a token of a person, and creates it if necessary. A token that Microsoft Entra has judged
-    /// never stands for another one of the same person, which may lack a second factor, for example.
+    /// Returns the cache of a person that has a token or obtains one, or that exchanges the token of this call. Otherwise
+    /// creates a cache that exchanges it.
     fn tokens_of(&self, caller: &Arc<CallerToken>) -> Arc<PersonTokens> {
         let mut persons = crate::lock(&self.persons);
         persons.uses += 1;
         let now = persons.uses;
-        if !persons.by_name.contains_key(&caller.person) {
-            persons.make_room();
+        if let Some(person) = persons.by_name.get_mut(&caller.person) {
+            person.last_use = now;
+            if !person.tokens.cache.is_in_use() && !person.tokens.is_of(caller) {
+                person.tokens = self.create(caller);
+            }
+            return Arc::clone(&person.tokens);
         }
-        let name = Arc::clone(&caller.person);
-        let person = persons.by_name.entry(name).or_default();
-        person.last_use = now;
-        if let Some(known) = person.tokens.iter().find(|known| known.is_of(caller)) {
-            return Arc::clone(known);
-        }
-        if person.tokens.len() == MAX_TOKENS {
-            person.tokens.remove(0);
-        }
-        let exchange = Arc::clone(&self.exchange);
-        let tokens = Arc::new(PersonTokens::new(Arc::clone(caller), exchange));
-        person.tokens.push(Arc::clone(&tokens));
+        persons.make_room();
+        let tokens = self.create(caller);
+        let person = Person {
+            last_use: now,
+            tokens: Arc::clone(&tokens),
+        };
+        persons.by_name.insert(Arc::clone(&caller.person), person);
         tokens
+    }
+
+    fn create(&self, caller: &Arc<CallerToken>) -> Arc<PersonTokens> {
+        let exchange = Arc::clone(&self.exchange);
+        Arc::new(PersonTokens::new(Arc::clone(caller), exchange))
     }
 }
 
@@ -130,8 +134,8 @@ impl Persons {
     /// Removes persons whose tokens have expired and, if there is still no room, the least recently active one.
     fn make_room(&mut self) {
         self.by_name.retain(|_, person| {
-            let mut tokens = person.tokens.iter();
-            tokens.any(|tokens| !tokens.cache.source.caller.remaining().is_zero())
+            let exchanged = &person.tokens.cache.source.caller;
+            !exchanged.remaining().is_zero()
         });
         if self.by_name.len() < MAX_PERSONS {
             return;
