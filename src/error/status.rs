@@ -121,7 +121,7 @@ fn metadata(failure: &Failure, facts: &CallFacts) -> HashMap<String, String> {
     if let Some(refusal) = &failure.refusal {
         let (code, skew) = (refusal.aadsts_code, refusal.clock_skew);
         add("aadsts_code", code.map(|code| code.to_string()));
-        // Not truncated: a part of the claims is of no use to the caller.
+        // Not truncated, because the caller cannot use a part of the claims.
         add("claims", refusal.claims.clone());
         add("clock_skew_seconds", skew.map(|skew| skew.to_string()));
     }

@@ -1,5 +1,5 @@
 //! Detects a session that is no longer valid although the HMC does not answer 401, 403/4 or 403/5 (status/reason).
-//! This happens if a proxy or gateway in front of the HMC ends sessions, and then responds in place of the HMC.
+//! This happens if a proxy or gateway in front of the HMC ends sessions, and then responds instead of the HMC.
 
 use std::{
     sync::{Mutex, MutexGuard},

@@ -200,7 +200,7 @@ async fn refused_service_does_not_read_again() {
     }
 }
 
-/// The read has a limit of its own, so that it does not keep a slot of a failing HMC.
+/// The read has a separate time limit, so that it does not keep a slot of a failing HMC.
 #[tokio::test]
 async fn hung_read_is_abandoned() {
     let setup = HmcSetup::with_replies(script(&[Html(404)], &[Hang])).await;

@@ -55,7 +55,7 @@ async fn next_token_of_person_is_exchanged_after_expiry() {
     assert_eq!(assertions, [&old, &new]);
 }
 
-/// The server accepts a token for a minute after its expiry, because clocks differ. What was obtained with it is used
+/// The server accepts a token for a minute after its expiry, because clocks differ. The exchanged token is used
 /// for the waiting calls only.
 #[tokio::test]
 async fn exchanged_token_does_not_outlive_token_of_caller() {

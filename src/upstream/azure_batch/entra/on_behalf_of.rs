@@ -114,7 +114,7 @@ impl OnBehalfOf {
             }
             return Arc::clone(&person.tokens);
         }
-        persons.make_room();
+        persons.evict();
         let tokens = self.create(caller);
         let person = Person {
             last_use: now,
@@ -131,8 +131,8 @@ impl OnBehalfOf {
 }
 
 impl Persons {
-    /// Removes persons whose tokens have expired and, if there is still no room, the least recently active one.
-    fn make_room(&mut self) {
+    /// Removes persons whose tokens have expired and, if there are still too many, the least recently active one.
+    fn evict(&mut self) {
         self.by_name.retain(|_, person| {
             let exchanged = &person.tokens.cache.source.caller;
             !exchanged.remaining().is_zero()

@@ -117,7 +117,7 @@ impl TokenExchange {
     }
 }
 
-/// Returns the failure of an exchange. `failure` is what the response means for the credentials of the service. Some
+/// Returns the failure of an exchange. `failure` is the meaning of the response for the credentials of the service. Some
 /// refusals concern the token of the caller instead, and only the caller can get another one.
 fn refusal(failure: Failure, response: &Response, secrets: &Secrets<'_>) -> Failure {
     let is_refusal = failure.reason == ErrorReason::UpstreamCredentialsRejected;
