@@ -45,7 +45,8 @@ pub struct RunReport<F> {
 impl<P: Platform> Target<P> {
     /// Deletes a user, or checks whether that is possible. Sends the DELETE at most three times, within the limits of
     /// the call. A read before it is also sent at most three times, and once more if the credential is renewed. The
-    /// same holds for the read after a DELETE with an unknown effect. A read of details is sent once. Returns the result, and a report for both success and failure.
+    /// same holds for the read after a DELETE with an unknown effect. A read of details is sent once. Returns the result,
+    /// and a report for both success and failure.
     pub async fn run(
         &self,
         order: &Order<P::User>,
