@@ -266,7 +266,8 @@ fn check(keys: &CredentialKeys, reader: &Reader<'_>) {
     }
 }
 
-/// Reports a missing or ambiguous credential of the application, and a file without issuers, whose tokens are exchanged.
+/// Reports a missing or ambiguous credential of the application, and a file without issuers, whose tokens are
+/// exchanged.
 fn check_on_behalf_of(reader: &Reader<'_>) {
     match (reader.has("secret_file"), reader.has("token_file")) {
         (true, false) | (false, true) => {}

@@ -72,9 +72,8 @@ impl Operation {
         let unknown = || Failure::new(ErrorReason::UnknownTarget, "alias");
         let work = work.ok_or_else(unknown)?;
         if let Some(cause) = self.missing_user_token() {
-            self.refusal_cause = cause.as_str();
-            self.shared.metrics.unidentified(self.refusal_cause);
-            return Err(Failure::unidentified(self.refusal_cause));
+            self.set_refusal_cause(cause.as_str());
+            return Err(Failure::unidentified(cause.as_str()));
         }
         if self.request.protected {
             return Err(Failure::new(ErrorReason::ProtectedUser, "protected_users"));
@@ -85,8 +84,15 @@ impl Operation {
         Ok((deadline.with_cancellation(self.shared.halt.clone()), work))
     }
 
-    /// Returns why the target cannot be called under the identity of the caller, or `None` if it can, or if it is called
-    /// under that of the service.
+    /// Sets why the caller was refused after its authentication, and counts it.
+    fn set_refusal_cause(&mut self, cause: &'static str) {
+        self.refusal_cause = cause;
+        self.members.take();
+        self.shared.metrics.unidentified(cause);
+    }
+
+    /// Returns why the target cannot be called under the identity of the caller, or `None` if it can, or if it is
+    /// called under that of the service.
     fn missing_user_token(&self) -> Option<AuthenticationError> {
         let acts_for_caller = self.request.acts_for_caller;
         self.call.user_token().err().filter(|_| acts_for_caller)
@@ -133,6 +139,10 @@ impl Operation {
                 Ok(Response::new(response))
             }
             Err(failure) => {
+                // Microsoft Entra refused the token of the caller.
+                if failure.reason == ErrorReason::CallerUnauthenticated {
+                    self.set_refusal_cause(failure.cause.unwrap_or_default());
+                }
                 let (outcome, reason) = (self.facts.outcome.as_str(), failure.reason.as_str_name());
                 self.record_outcome(outcome, reason).await;
                 Err(self.fail(&failure))

@@ -105,11 +105,18 @@ impl<T> Lease<T> {
         }
     }
 
-    /// Shortens the remaining lifetime to `life`, if it is longer.
+    /// Shortens the remaining lifetime to `life`, if it is longer. The lease is then not renewed before its expiry,
+    /// because a renewal would have the same limit.
     pub fn limited_to(self, life: Duration) -> Self {
-        let now = Instant::now();
-        let rest = self.expires_at.map(|at| at.saturating_duration_since(now));
-        Self::new(self.value, Some(rest.map_or(life, |rest| rest.min(life))))
+        let limit = Instant::now() + life;
+        if self.expires_at.is_some_and(|at| at <= limit) {
+            return self;
+        }
+        Self {
+            refresh_at: None,
+            expires_at: Some(limit),
+            ..self
+        }
     }
 
     pub fn accepted(&self) {
@@ -185,12 +192,17 @@ pub struct CredentialCache<T, S> {
 
 impl<T: Send + Sync + 'static, S: CredentialSource<T>> CredentialCache<T, S> {
     pub fn new(source: S) -> Self {
+        Self::after(source, false)
+    }
+
+    /// Creates a cache that replaces another one, whose last credential was refused if `refused` is true.
+    pub fn after(source: S, refused: bool) -> Self {
         let state = State {
             current: None,
             renewal: None,
             failed: 0,
             pause: None,
-            refused: false,
+            refused,
         };
         Self {
             source: Arc::new(source),
@@ -210,12 +222,31 @@ impl<T: Send + Sync + 'static, S: CredentialSource<T>> CredentialCache<T, S> {
         })
     }
 
-    /// Returns whether there is a credential or a renewal is in progress.
-    pub fn is_in_use(&self) -> bool {
+    /// Returns whether there is a credential that has not expired.
+    pub fn has_credential(&self) -> bool {
         let state = crate::lock(&self.state);
         let current = state.current.as_ref();
-        let is_valid = current.is_some_and(|lease| !lease.is_expired(Instant::now()));
-        is_valid || state.renewal.is_some()
+        current.is_some_and(|lease| !lease.is_expired(Instant::now()))
+    }
+
+    pub fn is_renewing(&self) -> bool {
+        crate::lock(&self.state).renewal.is_some()
+    }
+
+    /// Returns the failure that caused the pause in progress, or `None` if no pause is in progress.
+    pub fn pausing(&self) -> Option<Failure> {
+        let pause = crate::lock(&self.state).pausing(Instant::now());
+        pause.map(|(_, failure)| failure)
+    }
+
+    /// Returns whether the last credential was refused and has not been replaced yet.
+    pub fn was_refused(&self) -> bool {
+        crate::lock(&self.state).refused
+    }
+
+    /// Starts a renewal if it is due. `trace` is the parent of its spans.
+    pub fn start(&self, trace: &Context) {
+        drop(self.find(trace));
     }
 
     /// Returns the current credential. If there is none, waits for a renewal until the deadline of the call or until
@@ -310,7 +341,7 @@ impl<T: Send + Sync + 'static, S: CredentialSource<T>> CredentialCache<T, S> {
     }
 
     /// Discards a lease if it is the current one. Returns whether it was.
-    fn discard(&self, refused: &Arc<Lease<T>>) -> bool {
+    pub fn discard(&self, refused: &Arc<Lease<T>>) -> bool {
         let mut state = crate::lock(&self.state);
         let is_current = |current: &mut Arc<Lease<T>>| Arc::ptr_eq(current, refused);
         let Some(old) = state.current.take_if(is_current) else {

@@ -239,8 +239,8 @@ pub trait Platform: Sized + Send + Sync + 'static {
         classify::failure(Self::NAMES, Self::RULES, received.response, facts)
     }
 
-    /// Returns whether the target is called under the identity of the caller, with a credential that is obtained with the
-    /// caller's token. Callers without the token of a user are then refused.
+    /// Returns whether the target is called under the identity of the caller, with a credential that is obtained with
+    /// the caller's token. Callers without the token of a user are then refused.
     fn acts_for_caller(&self) -> bool {
         false
     }

@@ -139,6 +139,30 @@ async fn second_refusal_ends_the_call() {
     assert_eq!(server.exchanges().len(), 2);
 }
 
+/// A token that the account refused is dropped, even if the call ends because of it, so that the next call of the person
+/// does not send it again.
+#[tokio::test]
+async fn refused_token_is_not_sent_by_the_next_call() {
+    let server = start(issue, |request| {
+        let authorization = request.header("authorization").unwrap();
+        let is_bad = [1, 2].map(|number| format!("Bearer {}", issued("alice", number)));
+        if is_bad.iter().any(|bad| bad == authorization) {
+            batch_error(401, "AuthenticationFailed")
+        } else {
+            batch_deleted()
+        }
+    })
+    .await;
+    let failure = server
+        .delete(&server.user_token("alice"))
+        .await
+        .unwrap_err();
+    failure.expect(Code::Internal, "UPSTREAM_CREDENTIALS_REJECTED");
+    let response = server.delete(&server.user_token("alice")).await.unwrap();
+    assert_eq!(response.attempts, 1);
+    assert_eq!(server.exchanges().len(), 3);
+}
+
 /// Beyond the bound, the least recently active person is forgotten.
 #[tokio::test]
 async fn number_of_persons_is_bounded() {

@@ -6,9 +6,11 @@ use futures_util::future::join_all;
 use serde_json::json;
 use tokio::sync::Notify;
 use tonic::Code;
-use useradmin_testkit::{Reply, batch_deleted, batch_error};
+use useradmin_testkit::{Reply, batch_deleted, batch_error, batch_request};
 
-use super::{ENDPOINT, Exchange, account, callers, issue, refusal, start, upstream, user_claims};
+use super::{
+    ENDPOINT, Exchange, account, callers, issue, refusal, start, start_with, upstream, user_claims,
+};
 use crate::callers::{ISSUER, SecureServer};
 
 const PERSONS: usize = 300;
@@ -108,13 +110,77 @@ async fn failed_exchange_of_another_token_is_not_the_end() {
     let others = async {
         server.upstream.wait_for_requests("POST", ENDPOINT, 1).await;
         let calls = join_all((0..10).map(|_| server.delete(&strong)));
-        let release = async { gate.notify_one() };
+        let release = async {
+            let in_progress = "useradmin_calls_in_progress 11";
+            server.app.await_metric(in_progress).await;
+            gate.notify_one();
+        };
         tokio::join!(calls, release).0
     };
     let (first, others) = tokio::join!(first, others);
     let failure = first.unwrap_err();
     assert_eq!(failure.metadata_value("cause"), "interaction_required");
     assert!(others.iter().all(Result::is_ok), "{others:?}");
+    assert_eq!(server.exchanges().len(), 2);
+}
+
+/// Calls that wait for the exchange of a weak token do not fail with the refusal of another weak token.
+#[tokio::test]
+async fn strong_token_is_exchanged_although_two_weak_ones_are_refused() {
+    let gate = Arc::new(Notify::new());
+    let held = Arc::clone(&gate);
+    let refuse_weak = move |exchange: &Exchange| match exchange.claims["acr"].as_str() {
+        Some(_) => {
+            let refused = refusal(400, "interaction_required", 50_076);
+            Reply::Gated(Arc::clone(&held), Box::new(refused))
+        }
+        None => issue(exchange),
+    };
+    let server = start(refuse_weak, |_| batch_deleted()).await;
+    let weak = ["1", "2"].map(|level| {
+        let mut claims = user_claims("alice");
+        claims["acr"] = json!(level);
+        server.signer.token(&claims)
+    });
+    let strong = server.user_token("alice");
+    let first = server.delete(&weak[0]);
+    let others = async {
+        server.upstream.wait_for_requests("POST", ENDPOINT, 1).await;
+        let calls = join_all([&weak[1], &strong].map(|token| server.delete(token)));
+        let release = async {
+            server
+                .app
+                .await_metric("useradmin_calls_in_progress 3")
+                .await;
+            gate.notify_one();
+            server.upstream.wait_for_requests("POST", ENDPOINT, 2).await;
+            gate.notify_one();
+        };
+        tokio::join!(calls, release).0
+    };
+    let (first, others) = tokio::join!(first, others);
+    assert!(first.is_err());
+    assert!(others[1].is_ok(), "{others:?}");
+}
+
+/// The same person at another account is exchanged again.
+#[tokio::test]
+async fn accounts_do_not_share_tokens() {
+    let server = start_with(
+        issue,
+        |_| batch_deleted(),
+        |account| {
+            let other = account.replace("batch_accounts.batch", "batch_accounts.other");
+            account + &other
+        },
+    )
+    .await;
+    let client = server.client(None).with_token(&server.user_token("alice"));
+    for account in ["batch", "other", "batch", "other"] {
+        let mut request = batch_request("jdoe");
+        account.clone_into(&mut request.account);
+        client.delete_batch_node_user(request).await.unwrap();
+    }
     assert_eq!(server.exchanges().len(), 2);
 }
 

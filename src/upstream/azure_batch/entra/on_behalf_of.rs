@@ -16,7 +16,7 @@ use super::{
 use crate::{
     caller_token::CallerToken,
     config::{self, Roots, secret::unprintable},
-    error::Failure,
+    error::{Failure, Repeat},
     metrics::RequestMetrics,
     proto::ErrorReason,
     upstream::{
@@ -30,6 +30,8 @@ use crate::{
 /// Maximum number of persons whose tokens are cached. Beyond it, the tokens of the least recently active one are
 /// dropped.
 const MAX_PERSONS: usize = 1_024;
+/// Number of look-ups between two searches for expired tokens.
+const SWEEP_INTERVAL: u64 = 256;
 
 /// The tokens of one account for all persons.
 pub struct OnBehalfOf {
@@ -55,8 +57,8 @@ struct Person {
 /// The token that was obtained with one token of a person. It serves all calls of the person.
 pub struct PersonTokens {
     cache: CredentialCache<Token, Assertion>,
-    /// The budget of renewals after refusals. It is not that of the account, which all persons share.
-    budget: RetryBudget,
+    /// The person's budget of renewals after refusals. It is not that of the account, which all persons share.
+    budget: Arc<RetryBudget>,
 }
 
 /// Exchanges one token of a person.
@@ -92,72 +94,112 @@ impl OnBehalfOf {
     ) -> Result<(Arc<PersonTokens>, Arc<Lease<Token>>), Failure> {
         // The service refuses such calls before. The account must never be called under another identity.
         let caller = caller.ok_or_else(|| Failure::internal("no token of a caller"))?;
-        let mut tokens = self.tokens_of(caller);
+        let mut tokens = self.tokens_of(caller, PersonTokens::serves, limits);
         let mut lease = tokens.cache.get(limits).await;
-        if lease.is_err() && !tokens.is_of(caller) {
-            tokens = self.tokens_of(caller);
+        if lease.as_ref().is_err_and(is_refusal_of_caller) && !tokens.is_of(caller) {
+            tokens = self.tokens_of(caller, PersonTokens::has_token, limits);
             lease = tokens.cache.get(limits).await;
         }
+        // Other persons do not wait for this renewal, so its repetition costs a token of the account's retry budget.
+        let lease = lease.map_err(|failure| match failure.repeat {
+            Repeat::Coalesced => failure.repeatable(),
+            _ => failure,
+        });
         Ok((tokens, lease?))
     }
 
-    /// Returns the cache of a person that has a token or obtains one, or that exchanges the token of this call. Otherwise
-    /// creates a cache that exchanges it.
-    fn tokens_of(&self, caller: &Arc<CallerToken>) -> Arc<PersonTokens> {
+    /// Returns the cache of a person if it exchanges the token of this call or if `serves` returns true. Otherwise
+    /// replaces it with a cache that exchanges the token of this call. Starts an exchange if it is due, so that
+    /// concurrent calls find it in progress.
+    fn tokens_of(
+        &self,
+        caller: &Arc<CallerToken>,
+        serves: fn(&PersonTokens) -> bool,
+        limits: &CallLimits,
+    ) -> Arc<PersonTokens> {
         let mut persons = crate::lock(&self.persons);
         persons.uses += 1;
         let now = persons.uses;
-        if let Some(person) = persons.by_name.get_mut(&caller.person) {
-            person.last_use = now;
-            if !person.tokens.cache.is_in_use() && !person.tokens.is_of(caller) {
-                person.tokens = self.create(caller);
-            }
-            return Arc::clone(&person.tokens);
-        }
-        persons.evict();
-        let tokens = self.create(caller);
+        let known = persons.by_name.get(&caller.person);
+        let known = known.map(|person| Arc::clone(&person.tokens));
+        let evicted = match &known {
+            Some(_) => Vec::new(),
+            None => persons.evict(),
+        };
+        let tokens = match known {
+            Some(tokens) if tokens.is_of(caller) || serves(&tokens) => tokens,
+            known => self.create(caller, known.as_deref()),
+        };
+        tokens.cache.start(&limits.trace);
         let person = Person {
             last_use: now,
             tokens: Arc::clone(&tokens),
         };
-        persons.by_name.insert(Arc::clone(&caller.person), person);
+        let replaced = persons.by_name.insert(Arc::clone(&caller.person), person);
+        // Erasing the secrets takes time.
+        drop(persons);
+        drop((evicted, replaced));
         tokens
     }
 
-    fn create(&self, caller: &Arc<CallerToken>) -> Arc<PersonTokens> {
-        let exchange = Arc::clone(&self.exchange);
-        Arc::new(PersonTokens::new(Arc::clone(caller), exchange))
+    /// Creates a cache, which replaces `before`.
+    fn create(
+        &self,
+        caller: &Arc<CallerToken>,
+        before: Option<&PersonTokens>,
+    ) -> Arc<PersonTokens> {
+        let source = Assertion {
+            caller: Arc::clone(caller),
+            exchange: Arc::clone(&self.exchange),
+        };
+        let was_refused = before.is_some_and(|before| before.cache.was_refused());
+        let budget = before.map(|before| Arc::clone(&before.budget));
+        Arc::new(PersonTokens {
+            cache: CredentialCache::after(source, was_refused),
+            budget: budget.unwrap_or_default(),
+        })
     }
 }
 
 impl Persons {
-    /// Removes persons whose tokens have expired and, if there are still too many, the least recently active one.
-    fn evict(&mut self) {
-        self.by_name.retain(|_, person| {
-            let exchanged = &person.tokens.cache.source.caller;
-            !exchanged.remaining().is_zero()
+    /// Removes persons whose tokens have expired if it is time for that and, if there are too many, the least recently
+    /// active one. Returns the removed ones.
+    fn evict(&mut self) -> Vec<Person> {
+        let is_full = self.by_name.len() >= MAX_PERSONS;
+        if !is_full && !self.uses.is_multiple_of(SWEEP_INTERVAL) {
+            return Vec::new();
+        }
+        let expired = self.by_name.extract_if(|_, person| {
+            let tokens = &person.tokens;
+            tokens.cache.source.caller.remaining().is_zero() && !tokens.cache.is_renewing()
         });
-        if self.by_name.len() < MAX_PERSONS {
-            return;
+        let mut removed: Vec<_> = expired.map(|(_, person)| person).collect();
+        if self.by_name.len() >= MAX_PERSONS {
+            let persons = self.by_name.iter();
+            let oldest = persons.min_by_key(|(_, person)| person.last_use);
+            let oldest = oldest.map(|(name, _)| Arc::clone(name));
+            removed.extend(oldest.and_then(|name| self.by_name.remove(&name)));
         }
-        let persons = self.by_name.iter();
-        let oldest = persons.min_by_key(|(_, person)| person.last_use);
-        if let Some(name) = oldest.map(|(name, _)| Arc::clone(name)) {
-            self.by_name.remove(&name);
-        }
+        removed
     }
 }
 
 impl PersonTokens {
-    fn new(caller: Arc<CallerToken>, exchange: Arc<TokenExchange>) -> Self {
-        Self {
-            cache: CredentialCache::new(Assertion { caller, exchange }),
-            budget: RetryBudget::default(),
-        }
-    }
-
     fn is_of(&self, caller: &CallerToken) -> bool {
         self.cache.source.caller.is_same_as(caller)
+    }
+
+    fn has_token(&self) -> bool {
+        self.cache.has_credential()
+    }
+
+    /// Returns whether the cache serves calls with another token: it has a token or obtains one, or it pauses after a
+    /// failure that does not concern the exchanged token.
+    fn serves(&self) -> bool {
+        let failure = self.cache.pausing();
+        self.has_token()
+            || self.cache.is_renewing()
+            || failure.is_some_and(|failure| !is_refusal_of_caller(&failure))
     }
 
     /// Returns the text of the token that was exchanged.
@@ -165,10 +207,20 @@ impl PersonTokens {
         self.cache.source.caller.expose()
     }
 
-    /// Records that the account refused a token. Returns whether the request may be repeated with another one.
+    /// Drops a token that the account refused.
+    pub fn discard(&self, refused: &Arc<Lease<Token>>) {
+        self.cache.discard(refused);
+    }
+
+    /// Returns whether the request with a refused token may be repeated with another one.
     pub fn refuse(&self, refused: &Arc<Lease<Token>>) -> bool {
         self.cache.discard_refused(refused, &self.budget)
     }
+}
+
+/// Returns whether the failure concerns the token of the caller, so that another token may be accepted.
+fn is_refusal_of_caller(failure: &Failure) -> bool {
+    failure.reason == ErrorReason::CallerUnauthenticated
 }
 
 impl CredentialSource<Token> for Assertion {
@@ -184,12 +236,16 @@ impl CredentialSource<Token> for Assertion {
         unreachable(TOKEN_TIMED_OUT, "there was no token in time")
     }
 
-    /// Refusals of the caller's token are not recorded here: they are no failure of the service's own credentials, and
-    /// the call itself is counted and logged.
+    /// Refusals of the caller's token are not counted: they are no failure of the service's own credentials.
     fn on_renewal_finished(&self, failure: Option<&Failure>) {
-        let reason = failure.map(|failure| failure.reason);
-        if reason != Some(ErrorReason::CallerUnauthenticated) {
-            record_token_request(&self.exchange.numbers, failure);
+        let numbers = &self.exchange.numbers;
+        match failure.filter(|failure| is_refusal_of_caller(failure)) {
+            None => record_token_request(numbers, failure),
+            Some(failure) => {
+                let target = &*numbers.target().target;
+                let (cause, context) = (failure.cause, failure.context.as_str());
+                tracing::info!(target, cause, context, "token of a caller refused");
+            }
         }
     }
 }

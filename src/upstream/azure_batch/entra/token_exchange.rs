@@ -13,7 +13,7 @@ use url::form_urlencoded;
 use super::{
     causes::{
         ASSERTION_REJECTED, CONSENT_REQUIRED, INTERACTION_REQUIRED, INVALID_GRANT, LOGIN_REQUIRED,
-        rejected,
+        TOKEN_RESPONSE_NOT_UNDERSTOOD, rejected, unreachable,
     },
     endpoint::{REQUEST_TOKEN, Refusal, failed, read},
     source::token_client,
@@ -40,8 +40,11 @@ const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 const CLIENT_ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 const FORM: &str = "application/x-www-form-urlencoded";
 
-/// `AADSTS` error of a user or an administrator who has not consented to the permissions of the application.
-const CONSENT_MISSING: u32 = 65_001;
+/// `AADSTS` errors that only the user can resolve: a second factor, another device or network, or consent to the
+/// permissions of the application ("Microsoft Entra authentication and authorization error codes").
+const USER_NEEDED: [u32; 9] = [
+    50_076, 50_079, 50_158, 53_000, 53_001, 53_002, 53_003, 53_004, 65_001,
+];
 /// Maximum length of the claims that are passed on to the caller, in bytes. Longer ones are left out.
 const MAX_CLAIMS_BYTES: usize = 1_024;
 
@@ -77,6 +80,10 @@ impl TokenExchange {
         let response = sent.await.map_err(failed)?;
         let secrets = Secrets::new([caller.expose(), proof.expose()]);
         let lease = read(&response).map_err(|failure| refusal(failure, &response, &secrets))?;
+        if lease.value.expose() == caller.expose() {
+            let context = "token endpoint: the token of the caller came back";
+            return Err(unreachable(TOKEN_RESPONSE_NOT_UNDERSTOOD, context));
+        }
         Ok(lease.limited_to(caller.remaining()))
     }
 
@@ -128,7 +135,9 @@ fn refusal(failure: Failure, response: &Response, secrets: &Secrets<'_>) -> Fail
     let error = failure.cause.unwrap_or_default();
     let needs_user = !(claims.is_null() || claims == "")
         || [INTERACTION_REQUIRED, CONSENT_REQUIRED, LOGIN_REQUIRED].contains(&error)
-        || failure.aadsts_code() == Some(CONSENT_MISSING);
+        || failure
+            .aadsts_code()
+            .is_some_and(|code| USER_NEEDED.contains(&code));
     let cause = if needs_user {
         INTERACTION_REQUIRED
     } else if error == INVALID_GRANT {
