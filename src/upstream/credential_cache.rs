@@ -4,10 +4,7 @@
 
 use std::{
     panic::AssertUnwindSafe,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, atomic::Ordering},
     time::Duration,
 };
 
@@ -19,6 +16,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
+pub use super::lease::Lease;
 use super::{
     call_limits::CallLimits,
     deadline::{Deadline, MIN_ATTEMPT},
@@ -40,9 +38,6 @@ const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const MAX_PAUSE: Duration = Duration::from_secs(4);
 /// Longest rest of a pause that a call waits for after a transient failure. If the rest is longer, the call fails.
 const SHORT_PAUSE: Duration = Duration::from_secs(1);
-
-/// Longest time for which a credential is used, even if the source reports a longer lifetime.
-const MAX_LIFE: Duration = Duration::from_hours(24);
 
 pub type ObtainFuture<T> = BoxFuture<'static, Result<Lease<T>, Failure>>;
 type SharedRenewal<T> = Shared<BoxFuture<'static, Result<Arc<Lease<T>>, Failure>>>;
@@ -78,58 +73,6 @@ pub trait CredentialSource<T>: Send + Sync + 'static {
 
     /// Called with a credential that was replaced or refused and is no longer used.
     fn retire(self: Arc<Self>, _old: Arc<Lease<T>>) {}
-}
-
-/// A credential and its lifetime.
-pub struct Lease<T> {
-    pub value: T,
-    obtained: Instant,
-    refresh_at: Option<Instant>,
-    expires_at: Option<Instant>,
-    /// Whether the credential replaced a refused one and has not been accepted by the upstream yet.
-    replaced_refused: AtomicBool,
-}
-
-impl<T> Lease<T> {
-    /// Creates a lease that is valid for `life`, at most 24 hours, and is renewed after 80 % of this time. Without
-    /// `life`, the lease is valid until the upstream refuses the credential.
-    pub fn new(value: T, life: Option<Duration>) -> Self {
-        let now = Instant::now();
-        let life = life.map(|life| life.min(MAX_LIFE));
-        Self {
-            value,
-            obtained: now,
-            refresh_at: life.map(|life| now + life.mul_f64(0.8)),
-            expires_at: life.map(|life| now + life),
-            replaced_refused: AtomicBool::new(false),
-        }
-    }
-
-    /// Shortens the remaining lifetime to `life`, if it is longer. The lease is then not renewed before its expiry,
-    /// because a renewal would have the same limit.
-    pub fn limited_to(self, life: Duration) -> Self {
-        let limit = Instant::now() + life;
-        if self.expires_at.is_some_and(|at| at <= limit) {
-            return self;
-        }
-        Self {
-            refresh_at: None,
-            expires_at: Some(limit),
-            ..self
-        }
-    }
-
-    pub fn accepted(&self) {
-        self.replaced_refused.store(false, Ordering::Relaxed);
-    }
-
-    fn is_expired(&self, now: Instant) -> bool {
-        self.expires_at.is_some_and(|at| now >= at)
-    }
-
-    fn is_due(&self, now: Instant) -> bool {
-        self.refresh_at.is_some_and(|at| now >= at)
-    }
 }
 
 struct State<T> {

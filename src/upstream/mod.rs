@@ -12,6 +12,7 @@ pub mod credential_cache;
 pub mod deadline;
 pub mod ibm_hmc;
 pub(crate) mod instrument;
+pub mod lease;
 pub mod path;
 pub(crate) mod platform;
 pub mod redact;
