@@ -178,15 +178,15 @@ impl Audit {
     /// Queues a record, and returns a future that waits until it is written. The future returns `Ok` when an intent is
     /// synced (if the configuration requires a sync) or an outcome is written. Fails if the queue is full, if the write
     /// fails, or if it takes longer than `limit` or [`WRITE_TIMEOUT`]. After a failed write, an outcome is retained
-    /// until the file works again; an intent is not, because its call is refused. Returns `Ok` for an outcome that a
-    /// full queue has lost, which is logged at once.
+    /// until the file works again; an intent is not, because its call is refused. Returns `Ok` for an outcome of a
+    /// call that a full queue has lost, which is logged at once.
     pub(crate) fn record(
         &self,
         record: Record,
         limit: Duration,
     ) -> impl Future<Output = Result<(), Failure>> + Send + use<> {
         let queue = self.0.as_ref().map(|open| Arc::clone(&open.queue));
-        let is_outcome = !record.is_intent();
+        let is_outcome = record.is_outcome();
         let (job, pending) = Job::new(record);
         let pushed = queue.as_ref().map(|queue| queue.push(job));
         let is_first = pushed == Some(Some(true));

@@ -163,19 +163,20 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    /// Adds a record. Returns `None` if the queue is full; a lost outcome is counted and logged. Otherwise returns whether the record is the first one of
-    /// its runtime in the batch, in which case the caller must call [`Queue::wake`].
+    /// Adds a record. Returns `None` if the queue is full; a lost outcome of a call is counted and logged. Otherwise
+    /// returns whether the record is the first one of its runtime in the batch, in which case the caller must call
+    /// [`Queue::wake`].
     pub(super) fn push(&self, job: Job) -> Option<bool> {
         let mut state = crate::lock(&self.state);
         let State { next, status, .. } = &mut *state;
-        let is_outcome = !job.record.is_intent();
         if next.records() >= CAPACITY && !job.record.ends_intent {
-            if is_outcome {
+            if job.record.is_outcome() {
                 status.lost += 1;
                 job.record.log_loss();
             }
             return None;
         }
+        let is_outcome = !job.record.is_intent();
         status.pending += usize::from(is_outcome);
         let runtime = job.waiter.runtime.id();
         let first = !next.runtimes.contains(&runtime);
@@ -251,10 +252,14 @@ mod tests {
     use crate::audit::record::{CallMembers, Entry, Event};
 
     fn outcome(ends_intent: bool) -> Job {
+        job(Event::Outcome, ends_intent)
+    }
+
+    fn job(event: Event, ends_intent: bool) -> Job {
         let (job, _pending) = Job::new(Record::new(
             &CallMembers::default(),
             &Entry {
-                event: Event::Outcome,
+                event,
                 ends_intent,
                 ..Entry::default()
             },
@@ -272,6 +277,8 @@ mod tests {
             assert_eq!(queue.push(outcome(false)), Some(false));
         }
         assert_eq!(queue.push(outcome(false)), None);
+        // A finding can be made again, so it is not counted as lost.
+        assert_eq!(queue.push(job(Event::Reconciled, false)), None);
         assert_eq!(queue.push(outcome(true)), Some(false));
         assert_eq!(queue.waiting(), (CAPACITY + 1, Some(oldest)));
         let status = queue.status();

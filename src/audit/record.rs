@@ -179,6 +179,11 @@ impl Record {
         self.event == Event::Intent
     }
 
+    /// Returns whether this is the outcome of a call.
+    pub(super) fn is_outcome(&self) -> bool {
+        self.event == Event::Outcome
+    }
+
     /// Creates the record of an event of a call that happens now.
     pub fn new(call: &CallMembers, entry: &Entry<'_>) -> Self {
         let mut members = Members::with_capacity(TYPICAL_BYTES);

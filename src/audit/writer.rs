@@ -324,7 +324,8 @@ impl Writer {
         waiter
     }
 
-    /// Resolves a job whose write failed. Retains the record of an outcome; above the limit, it is lost and counted.
+    /// Resolves a job whose write failed. Retains the record of an outcome or a finding. Above the limit, an outcome is
+    /// lost and counted, and a finding is discarded.
     fn handle_failed_write(&mut self, job: Job, error: &io::Error) -> Waiter {
         let (record, _, waiter) = job.resolve(Err(error.to_string()));
         if record.is_intent() {
@@ -334,8 +335,10 @@ impl Writer {
             self.unwritten.push(record);
             return waiter;
         }
-        self.queue.update(|status| status.lost += 1);
-        record.log_loss();
+        if record.is_outcome() {
+            self.queue.update(|status| status.lost += 1);
+            record.log_loss();
+        }
         waiter
     }
 }
