@@ -1,16 +1,17 @@
-//! Finds the calls of a file whose outcome is unknown. Changes nothing in the file.
+//! Searches an audit log for calls whose outcome is unknown. Reads the file only.
 
 use std::{
     collections::{BTreeMap, HashMap},
-    fs::File,
+    fs::{self, File, TryLockError},
     hash::{BuildHasher as _, RandomState},
-    io,
+    io::{self, ErrorKind},
     path::Path,
 };
 
 use serde_json::{Map, Value};
 
 use super::{
+    file::metadata,
     reader::{Kind, Line, LineReader, Record},
     record::Case,
     recovery::{is_unfinished_record, predecessor},
@@ -35,7 +36,7 @@ pub struct Cases {
     /// The calls whose user can be read, and that no reconciliation has settled.
     pub readable: CaseList,
     /// The calls whose user cannot be read, and that no later call for the same user has settled.
-    pub unreadable: CaseList,
+    pub not_readable: CaseList,
 }
 
 /// Calls of one kind.
@@ -46,45 +47,71 @@ pub struct CaseList {
     pub older: usize,
 }
 
-/// Returns the calls of a log whose outcome is unknown. Reads the renamed predecessor of a log that has no line yet.
+/// Returns the calls of a log and of its newest renamed predecessor whose outcome is unknown. The predecessor is read
+/// first, because later records in the log may settle its calls.
 pub fn unsettled(log: &Path, scope: &Scope) -> io::Result<Cases> {
     let mut search = Search {
         scope,
         open: BTreeMap::new(),
         readable: Unsettled::default(),
-        unreadable: Unsettled::default(),
+        not_readable: Unsettled::default(),
         lines: 0,
         hasher: RandomState::new(),
     };
-    search.read(log)?;
-    if search.lines == 0
-        && let Some(predecessor) = predecessor(log)
-    {
-        search.read(&predecessor)?;
+    if let Some(older) = predecessor(log) {
+        search.read(File::open(older)?)?;
     }
-    for members in std::mem::take(&mut search.open).into_values() {
-        search.add(members);
+    match File::open(log) {
+        Ok(file) => search.read(file)?,
+        // The log was renamed, and nothing was recorded since.
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    for (at, members) in std::mem::take(&mut search.open).into_values() {
+        search.add(at, members);
     }
     Ok(Cases {
         readable: search.readable.into_list(),
-        unreadable: search.unreadable.into_list(),
+        not_readable: search.not_readable.into_list(),
     })
+}
+
+/// Returns whether another process, or another part of this process, writes to a log. If the log does not exist because
+/// it was renamed, returns this for the renamed file. Fails if the log is not a regular file that can be read.
+pub fn is_in_use(log: &Path) -> io::Result<bool> {
+    if metadata(log)?.is_none()
+        && let Some(renamed) = predecessor(log)
+    {
+        return is_in_use(&renamed);
+    }
+    if !fs::metadata(log)?.is_file() {
+        return Err(io::Error::new(
+            ErrorKind::InvalidInput,
+            "not a regular file",
+        ));
+    }
+    let file = File::open(log)?;
+    // The lock is released when the file is closed, at the end of this function.
+    Ok(matches!(
+        file.try_lock_shared(),
+        Err(TryLockError::WouldBlock)
+    ))
 }
 
 struct Search<'a> {
     scope: &'a Scope,
-    /// Intents without an outcome, by request ID.
-    open: BTreeMap<String, Map<String, Value>>,
+    /// Positions and members of the intents without an outcome, by request ID.
+    open: BTreeMap<String, (u64, Map<String, Value>)>,
     readable: Unsettled,
-    unreadable: Unsettled,
+    not_readable: Unsettled,
     /// Number of lines that were read, which is also the position of the last one.
     lines: u64,
     hasher: RandomState,
 }
 
 impl Search<'_> {
-    fn read(&mut self, file: &Path) -> io::Result<()> {
-        let mut lines = LineReader::new(File::open(file)?);
+    fn read(&mut self, file: File) -> io::Result<()> {
+        let mut lines = LineReader::new(file);
         while let Some(line) = lines.next()? {
             if line.ended || !is_unfinished_record(&line) {
                 self.follow(&line);
@@ -101,37 +128,44 @@ impl Search<'_> {
         let id = record.request_id();
         match record.kind {
             Kind::Intent { .. } if self.scope.with_open_intents => {
-                self.open.insert(id.to_owned(), record.into_entry());
+                let id = id.to_owned();
+                self.open.insert(id, (self.lines, record.into_entry()));
             }
             Kind::Outcome { unknown, .. } => {
                 self.open.remove(id);
                 if unknown {
-                    self.add(record.into_entry());
+                    self.add(self.lines, record.into_entry());
                 } else if is_absent(&record) && !(self.scope.is_readable)(record.text("rpc")) {
                     let user = self.user(&record.into_entry());
-                    self.unreadable.settle(user);
+                    self.not_readable.settle(user);
                 }
             }
-            Kind::Reconciled { settled: true } => {
+            Kind::Reconciled { settled } => {
                 let id = self.hasher.hash_one(id);
-                self.readable.settle(id);
+                if settled {
+                    self.readable.settle(id);
+                } else {
+                    self.readable.mark_unreadable(id);
+                }
             }
-            Kind::Intent { .. } | Kind::Reconciled { settled: false } => {}
+            Kind::Intent { .. } => {}
         }
     }
 
-    fn add(&mut self, members: Map<String, Value>) {
-        let case = Case { members };
-        let (at, max) = (self.lines, self.scope.max);
+    /// Adds the call of the record at this position.
+    fn add(&mut self, at: u64, members: Map<String, Value>) {
+        let case = Case {
+            members,
+            recorded_unreadable: false,
+        };
+        let max = self.scope.max;
         if (self.scope.is_readable)(case.rpc()) {
             let id = self.hasher.hash_one(case.request_id());
             self.readable.add(id, at, case, max);
         } else {
             let user = self.user(&case.members);
-            self.unreadable.add(user, at, case, max);
+            self.not_readable.add(user, at, case, max);
         }
-        // Open intents, which have no line here, are newer than all lines.
-        self.lines += 1;
     }
 
     /// Returns a hash of the user of a call.
@@ -145,12 +179,21 @@ impl Search<'_> {
     }
 }
 
+/// Reasons which show that a user does not exist. A node that no longer exists has no users.
+const ABSENT: [ErrorReason; 3] = [
+    ErrorReason::UserNotFound,
+    ErrorReason::NodeNotFound,
+    ErrorReason::PoolNotFound,
+];
+
 /// Returns whether the user of a call did not exist when the call ended.
 fn is_absent(record: &Record) -> bool {
     matches!(
         record.text("outcome"),
         "deleted" | "already_absent" | "absent_after_retry"
-    ) || record.text("reason") == ErrorReason::UserNotFound.as_str_name()
+    ) || ABSENT
+        .map(|reason| reason.as_str_name())
+        .contains(&record.text("reason"))
 }
 
 /// Calls that no later record has settled.
@@ -168,6 +211,14 @@ impl Unsettled {
         self.newest.insert(at, case);
         if self.newest.len() > max {
             self.newest.pop_first();
+        }
+    }
+
+    fn mark_unreadable(&mut self, hash: u64) {
+        for at in self.positions.get(&hash).into_iter().flatten() {
+            if let Some(case) = self.newest.get_mut(at) {
+                case.recorded_unreadable = true;
+            }
         }
     }
 

@@ -149,23 +149,6 @@ pub(super) fn metadata(path: &Path) -> io::Result<Option<Metadata>> {
     }
 }
 
-/// Returns whether another process, or another part of this process, writes to a log. Fails if the log is not a regular
-/// file that can be read.
-pub fn is_in_use(log: &Path) -> io::Result<bool> {
-    if !fs::metadata(log)?.is_file() {
-        return Err(io::Error::new(
-            ErrorKind::InvalidInput,
-            "not a regular file",
-        ));
-    }
-    let file = File::open(log)?;
-    // The lock is released when the file is closed, at the end of this function.
-    Ok(matches!(
-        file.try_lock_shared(),
-        Err(TryLockError::WouldBlock)
-    ))
-}
-
 /// Tries to lock a file. Returns false if another process holds the lock. Returns true if the file is locked now, or
 /// if it cannot be locked, since not every file system has locks.
 pub(super) fn try_lock(file: &File) -> bool {

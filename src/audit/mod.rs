@@ -21,16 +21,16 @@ use std::{future::Future, io, path::PathBuf, sync::Arc, thread, time::Duration};
 
 use tokio::{sync::oneshot, task::yield_now, time::timeout};
 
+pub(crate) use self::{
+    cases::is_in_use,
+    queue::WRITE_TIMEOUT,
+    record::{CallFields, CallMembers, Entry, Event, Record},
+};
 pub use self::{
     cases::{CaseList, Cases, Scope, unsettled},
     chain::Head,
     record::Case,
     verify::{Finding, Summary, UnreadableFile, VerifyOptions, verify},
-};
-pub(crate) use self::{
-    file::is_in_use,
-    queue::WRITE_TIMEOUT,
-    record::{CallFields, CallMembers, Entry, Event, Record},
 };
 use self::{
     queue::{Job, Queue, Status},

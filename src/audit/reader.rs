@@ -189,11 +189,11 @@ fn parse(line: &[u8]) -> Result<Record, String> {
         "outcome" => {
             let outcome = text(&fields, "outcome");
             let needs_intent = property(&OUTCOMES, outcome, "an outcome")?;
-            // The outcome of a call that panicked before its intent, such as one that only validates.
+            // No DELETE was sent: the call panicked before its intent, such as one that only validates.
             let without_attempt = outcome == UNKNOWN && number("attempts") == Some(0);
             Kind::Outcome {
                 needs_intent: needs_intent && !without_attempt,
-                unknown: [UNKNOWN, UNKNOWN_AFTER_CRASH].contains(&outcome),
+                unknown: !without_attempt && [UNKNOWN, UNKNOWN_AFTER_CRASH].contains(&outcome),
             }
         }
         "reconciled" => Kind::Reconciled {

@@ -146,6 +146,8 @@ pub struct Record {
 pub struct Case {
     /// The members of the last record about the call, without those that describe the line.
     pub(super) members: Map<String, Value>,
+    /// Whether a record states that the user could not be read.
+    pub(super) recorded_unreadable: bool,
 }
 
 impl Case {
@@ -165,6 +167,16 @@ impl Case {
     /// Returns the name of the user, or its ID if the name is not known.
     pub fn user(&self) -> &str {
         text(&self.members, "user")
+    }
+
+    /// Returns the reason of the outcome, or an empty text.
+    pub fn reason(&self) -> &str {
+        text(&self.members, "reason")
+    }
+
+    /// Returns whether a record states that the user could not be read.
+    pub const fn is_recorded_unreadable(&self) -> bool {
+        self.recorded_unreadable
     }
 
     /// Returns an identifier of the user, such as `user_id`.

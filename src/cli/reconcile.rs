@@ -89,7 +89,7 @@ async fn reconcile_log(config: &Config, dry_run: bool) -> Result<bool, Error> {
     drop(reconciled);
     report.older = cases.readable.older;
     report.interrupted = calls - report.count();
-    report.list(&cases.unreadable);
+    report.list(&cases.not_readable);
     // A session that is not closed in time expires on the upstream.
     let _closed = timeout(CLOSE_TIMEOUT, targets.close()).await;
     if let Some(audit) = audit {

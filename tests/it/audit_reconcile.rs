@@ -10,6 +10,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
+use useradmin::proto::DeleteHmcUserRequest;
 use useradmin_testkit::{
     App, COMMON, ForgedLog, Process, ReceivedRequest, Reply, Upstream, batch_section,
     default_reply, hmc_section, records, run, verify, wait_until,
@@ -64,6 +65,16 @@ impl Setup {
         let process = Process::start(&self.folder);
         wait_until("findings", async || self.findings().len() >= findings).await;
         process.stop();
+    }
+
+    /// Starts a server that sends a DELETE to which the HMC does not respond.
+    async fn with_hanging_delete(&self, request: DeleteHmcUserRequest) -> Process {
+        let process = Process::start(&self.folder);
+        let mut client = process.client();
+        tokio::spawn(async move { client.delete_hmc_user(request).await });
+        let upstream = &self.upstream;
+        upstream.wait_for_requests("DELETE", "/api/users", 1).await;
+        process
     }
 
     /// Returns the records of findings.

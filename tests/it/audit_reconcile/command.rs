@@ -7,7 +7,8 @@ use std::{
 
 use serde_json::{Value, json};
 use useradmin_testkit::{
-    ForgedLog, Process, Reply, Step, default_reply, program, records, values_of, verify, wait_until,
+    ForgedLog, Process, Reply, Step, default_reply, delete_by_id, program, records, values_of,
+    verify, wait_until,
 };
 
 use super::{Setup, by_id, by_name, last_record, log_of_alice};
@@ -90,12 +91,14 @@ async fn findings_are_printed_and_recorded_once() {
 }
 
 /// Outcomes and reasons of a later deletion of the same user, and whether they show that the user no longer exists.
-const LATER: [(&str, &str, bool); 6] = [
+const LATER: [(&str, &str, bool); 8] = [
     ("deleted", "", true),
     ("already_absent", "", true),
     ("absent_after_retry", "", true),
     ("not_deleted", "ERROR_REASON_USER_NOT_FOUND", true),
-    ("not_deleted", "ERROR_REASON_NODE_NOT_FOUND", false),
+    ("not_deleted", "ERROR_REASON_NODE_NOT_FOUND", true),
+    ("not_deleted", "ERROR_REASON_POOL_NOT_FOUND", true),
+    ("not_deleted", "ERROR_REASON_NODE_NOT_READY", false),
     ("unknown", "", false),
 ];
 
@@ -153,14 +156,7 @@ async fn file_of_running_server_is_only_read() {
         _ => default_reply(request, 1),
     })
     .await;
-    let process = Process::start(&setup.folder);
-    let mut client = process.client();
-    let request = useradmin_testkit::delete_by_id("id-1");
-    tokio::spawn(async move { client.delete_hmc_user(request).await });
-    setup
-        .upstream
-        .wait_for_requests("DELETE", "/api/users", 1)
-        .await;
+    let process = setup.with_hanging_delete(delete_by_id("id-1")).await;
     let before = fs::read(&setup.file).unwrap();
     let (code, out, err) = setup.reconcile(&[]);
     assert_eq!((code, out.as_str()), (1, ""));
@@ -235,6 +231,23 @@ async fn signal_ends_command_with_complete_chain() {
         assert_eq!(setup.found(), expected);
         setup.finish();
     }
+}
+
+/// After a rotation while no server runs, there is no new file yet.
+#[tokio::test(flavor = "multi_thread")]
+async fn renamed_file_is_reconciled_without_new_file() {
+    let setup = Setup::with_alice(&log_of_alice("unknown")).await;
+    let renamed = setup.folder.join("audit.jsonl.1");
+    fs::rename(&setup.file, &renamed).unwrap();
+    let finding = "a hmc id-1 present\nFILE: 1 unknown outcomes";
+    let (code, out, err) = setup.reconcile(&["--dry-run"]);
+    assert!(code == 0 && out.starts_with(finding), "{out}{err}");
+    assert!(!setup.file.exists());
+    let (code, out, err) = setup.reconcile(&[]);
+    assert!(code == 0 && out.starts_with(finding), "{out}{err}");
+    assert_eq!(setup.found(), [["a", "present", ""]]);
+    assert_eq!(verify([&renamed, &setup.file]).0, 0);
+    fs::remove_dir_all(&setup.folder).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -16,37 +16,45 @@ use useradmin_testkit::{
 
 use super::{Setup, by_id, by_name, last_line, last_record, log_of_alice};
 
-/// Whether outcomes are reconciled.
-const OUTCOMES: [(&str, bool); 9] = [
-    ("unknown", true),
-    ("unknown_after_crash", true),
-    ("deleted", false),
-    ("already_absent", false),
-    ("absent_after_retry", false),
-    ("not_deleted", false),
-    ("not_sent", false),
-    ("denied", false),
-    ("validated", false),
+/// Outcomes, numbers of attempts, and whether such calls are reconciled.
+const OUTCOMES: [(&str, u32, bool); 10] = [
+    ("unknown", 1, true),
+    ("unknown", 0, false),
+    ("unknown_after_crash", 1, true),
+    ("deleted", 1, false),
+    ("already_absent", 1, false),
+    ("absent_after_retry", 1, false),
+    ("not_deleted", 1, false),
+    ("not_sent", 1, false),
+    ("denied", 1, false),
+    ("validated", 1, false),
 ];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn only_unknown_outcomes_are_reconciled() {
     let mut log = ForgedLog::default();
-    for (outcome, _) in OUTCOMES {
-        log.hmc_call(outcome, &by_id("id-1"), outcome);
+    for (outcome, attempts, _) in OUTCOMES {
+        let mut record = last_line(&log_of_alice(outcome));
+        let id = format!("{outcome}-{attempts}");
+        record["request_id"] = id.as_str().into();
+        record["attempts"] = attempts.into();
+        log.hmc("intent", &id, &by_id("id-1"), "").with(record);
     }
     // Reading a user of a node is not possible.
     log.intent("batch", "bob")
         .outcome("batch", "bob", "unknown");
+    // Calls are reconciled in the order of the file, so all others are read before this one.
+    log.hmc_call("last", &by_id("id-1"), "unknown");
     let setup = Setup::with_alice(&log).await;
-    setup.restart(2).await;
+    setup.restart(3).await;
     let expected = [
-        ["unknown", "present", ""],
-        ["unknown_after_crash", "present", ""],
+        ["unknown-1", "present", ""],
+        ["unknown_after_crash-1", "present", ""],
+        ["last", "present", ""],
     ];
     assert_eq!(setup.found(), expected);
     let reads = setup.upstream.requests("GET", "/api/users").len();
-    assert_eq!(reads, 2);
+    assert_eq!(reads, 3);
     setup.finish();
 }
 
@@ -80,11 +88,7 @@ async fn killed_server_is_reconciled_by_next_one() {
         }
     })
     .await;
-    let process = Process::start(&setup.folder);
-    let mut client = process.client();
-    tokio::spawn(async move { client.delete_hmc_user(delete_by_name("alice")).await });
-    let upstream = &setup.upstream;
-    upstream.wait_for_requests("DELETE", "/api/users", 1).await;
+    let process = setup.with_hanging_delete(delete_by_name("alice")).await;
     process.kill();
     setup.restart(1).await;
     let all = records(&setup.file);
@@ -175,13 +179,15 @@ async fn targets_are_read_independently() {
         record["event"] = event.into();
         record["outcome"] = if event == "intent" { "" } else { "unknown" }.into();
         record["request_id"] = "b".into();
-        record["target"] = "other".into();
+        // The first target in alphabetical order.
+        record["target"] = "a-hanging".into();
         log.with(record);
     }
     log.hmc_call("c", &by_name("bob"), "unknown");
     let setup = Setup::with_alice(&log).await;
     let file = setup.folder.join("useradmin.toml");
-    let section = hmc_section(&setup.folder, &hanging.url).replace("[hmcs.hmc]", "[hmcs.other]");
+    let section = hmc_section(&setup.folder, &hanging.url);
+    let section = section.replace("[hmcs.hmc]", "[hmcs.a-hanging]");
     let text = fs::read_to_string(&file).unwrap();
     fs::write(&file, format!("{text}{section}")).unwrap();
     setup.restart(2).await;
@@ -212,15 +218,25 @@ async fn server_reads_thousand_newest_of_big_file() {
     setup.finish();
 }
 
-/// After a rotation while the server was stopped, the new file is empty, and the renamed one has the unknown outcome.
+/// After a rotation while the server was stopped, the new file is empty, and the renamed one has the unknown outcome and
+/// an open intent. The intent is carried to the new file before that is searched.
 #[tokio::test(flavor = "multi_thread")]
 async fn empty_file_is_reconciled_with_its_predecessor() {
-    let setup = Setup::with_alice(&log_of_alice("unknown")).await;
+    let mut log = log_of_alice("unknown");
+    log.hmc("intent", "b", &by_name("bob"), "");
+    let setup = Setup::with_alice(&log).await;
     let renamed = setup.folder.join("audit.jsonl.1");
     fs::rename(&setup.file, &renamed).unwrap();
     fs::write(&setup.file, "").unwrap();
-    setup.restart(1).await;
-    assert_eq!(last_record(&setup.file)["seq"], 3);
+    let (code, out, _) = setup.reconcile(&["--dry-run"]);
+    let findings = "a hmc id-1 present\nb hmc bob absent\nFILE: 2 unknown outcomes";
+    assert!(code == 0 && out.starts_with(findings), "{out}");
+    setup.restart(2).await;
+    assert_eq!(setup.found(), [["a", "present", ""], ["b", "absent", ""]]);
+    assert_eq!(last_record(&setup.file)["seq"], 7);
+    // The findings of the new file settle the calls of the renamed one.
+    let (code, out, _) = setup.reconcile(&["--dry-run"]);
+    assert!(code == 0 && out.starts_with("FILE: 0 "), "{out}");
     assert_eq!(verify([&renamed, &setup.file]).0, 0);
     let partial = [Path::new("--partial"), &setup.file];
     assert_eq!(verify(partial).0, 0);
@@ -239,13 +255,7 @@ async fn carried_intent_is_reconciled_after_crash() {
         _ => default_reply(request, 1),
     })
     .await;
-    let process = Process::start(&setup.folder);
-    let mut client = process.client();
-    tokio::spawn(async move { client.delete_hmc_user(delete_by_id("id-1")).await });
-    setup
-        .upstream
-        .wait_for_requests("DELETE", "/api/users", 1)
-        .await;
+    let process = setup.with_hanging_delete(delete_by_id("id-1")).await;
     let renamed = setup.folder.join("audit.jsonl.1");
     fs::rename(&setup.file, &renamed).unwrap();
     // The new file is written with the next record.
