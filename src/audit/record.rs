@@ -144,7 +144,7 @@ pub struct Record {
 /// A call whose outcome is unknown, and that no later record settles.
 #[derive(Debug)]
 pub struct Case {
-    /// The members of the last record about the call, without those that describe the line.
+    /// The members of the outcome, or of the intent if there is no outcome, without those that describe the line.
     pub(super) members: Map<String, Value>,
     /// Whether a record states that the user could not be read.
     pub(super) recorded_unreadable: bool,
@@ -256,10 +256,13 @@ impl Record {
         Self::about_call(Event::Outcome, intent, UNKNOWN_AFTER_CRASH, reason)
     }
 
-    /// Creates the record of what was found about the user of a call whose outcome is unknown. `reason` is empty, or
-    /// the reason why the user could not be read.
+    /// Creates the record of a finding about the user of a call whose outcome is unknown. The user was read now.
+    /// `reason` is empty, or the reason why the user could not be read.
     pub fn reconciled(case: &Case, finding: &'static str, reason: &'static str) -> Self {
-        Self::about_call(Event::Reconciled, case.members.clone(), finding, reason)
+        Self {
+            at: Some(OffsetDateTime::now_utc()),
+            ..Self::about_call(Event::Reconciled, case.members.clone(), finding, reason)
+        }
     }
 
     /// Creates a record about a call that an earlier record with these members describes.

@@ -165,10 +165,13 @@ pub const AUDIT_RECONCILE: Sections = Sections {
     ],
     variables: &[LOG_LEVEL, AUTHORITIES],
     exit_codes: &[
-        ("0", "It is known of each user whether it exists"),
+        (
+            "0",
+            "Each user with an unknown outcome is absent or present; with --dry-run: nothing would remain",
+        ),
         (
             "1",
-            "Some users could not be read, or a server writes to the audit log; see the output",
+            "Some users were not read, Azure Batch deletions remain, or the audit log is in use or cannot be written",
         ),
         (
             "2",

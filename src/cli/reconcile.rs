@@ -1,18 +1,24 @@
 //! `audit reconcile`: reads the users of deletions whose outcome is unknown, and records whether they exist.
 
-use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
 
 use clap::Args;
 use futures_util::StreamExt as _;
-use tokio::time::timeout;
+use tokio::{select, task::spawn_blocking, time::timeout};
 
 use super::exit::{BAD_CONFIGURATION, escape_control, fail, print, print_error};
 use crate::{
-    audit::{self, Audit, Case, CaseList},
+    audit::{self, Audit, Case, CaseList, Cases},
     config::{self, AuditSink, Config},
     error::Failure,
     metrics::Metrics,
-    service::reconcile::{Finding, Reconciled, reconcile, scope},
+    service::reconcile::{CheckedCase, UserState, reconcile, scope},
     signals, telemetry,
     upstream::registry::Targets,
 };
@@ -38,6 +44,7 @@ pub struct Reconcile {
 type Error = (String, u8);
 
 pub async fn run(arguments: Reconcile) -> ExitCode {
+    let ignored = signals::ignore_unused();
     let config = match config::check_file(&arguments.config) {
         Ok(config) => config,
         Err(errors) => return fail(&errors.to_string(), BAD_CONFIGURATION),
@@ -46,6 +53,9 @@ pub async fn run(arguments: Reconcile) -> ExitCode {
         Ok(log) => log,
         Err(error) => return fail(&format!("cannot start a thread: {error}"), 1),
     };
+    if let Err(error) = ignored {
+        tracing::warn!(%error, "signal handlers not installed");
+    }
     match reconcile_log(&config, arguments.dry_run).await {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
@@ -56,12 +66,11 @@ pub async fn run(arguments: Reconcile) -> ExitCode {
 /// Reconciles the audit log of a configuration, and prints the findings. Returns whether all outcomes are known now.
 async fn reconcile_log(config: &Config, dry_run: bool) -> Result<bool, Error> {
     let AuditSink::File(file) = &config.audit.sink else {
-        let text = "`file` in [audit] is no file, so there is nothing to read";
+        let text = "`file` in [audit] is not a file, so there are no records to read";
         return Err((text.to_owned(), BAD_CONFIGURATION));
     };
     let name = escape_control(&file.display().to_string());
-    let unreadable = |error| (format!("{name}: {error}"), BAD_CONFIGURATION);
-    let in_use = audit::is_in_use(file).map_err(unreadable)?;
+    let in_use = audit::is_in_use(file).map_err(|error| not_readable(&name, &error))?;
     if in_use && !dry_run {
         let text = format!(
             "{name}: a server writes to this file; use --dry-run, or stop the server (it reconciles when it starts)"
@@ -72,23 +81,31 @@ async fn reconcile_log(config: &Config, dry_run: bool) -> Result<bool, Error> {
     let targets = Targets::new(config, &metrics).map_err(|error| (error, BAD_CONFIGURATION))?;
     // Stops at the first signal, so that the chain is complete and no session stays open.
     let (stop, _) = signals::stop().map_err(|error| (error.to_string(), 1))?;
-    let audit = if dry_run {
-        None
-    } else {
-        Some(open(config, &name, &metrics).await?)
+    let mut stop = Box::pin(stop);
+    let prepare = async {
+        let audit = if dry_run {
+            None
+        } else {
+            Some(open(config, &name, &metrics).await?)
+        };
+        // While a server writes to the file, open intents are calls in progress.
+        let cases = search(file, &name, dry_run && !in_use).await?;
+        Ok::<_, Error>((audit, cases))
     };
-    let with_open_intents = dry_run && !in_use;
-    let cases = audit::unsettled(file, &scope(with_open_intents, MAX_CASES)).map_err(unreadable)?;
+    let (audit, cases) = select! {
+        () = &mut stop => return Err((format!("{name}: interrupted, no user was read"), 1)),
+        prepared = prepare => prepared?,
+    };
     let mut report = Report::default();
     let calls = cases.readable.newest.len();
-    let reconciled = reconcile(&targets, audit.as_ref(), cases.readable.newest);
-    let mut reconciled = reconciled.take_until(Box::pin(stop));
-    while let Some(next) = reconciled.next().await {
+    let checked = reconcile(&targets, audit.as_ref(), cases.readable.newest);
+    let mut checked = checked.take_until(stop);
+    while let Some(next) = checked.next().await {
         report.add(&next);
     }
-    drop(reconciled);
+    drop(checked);
     report.older = cases.readable.older;
-    report.interrupted = calls - report.count();
+    report.interrupted = calls - report.count() - report.left;
     report.list(&cases.not_readable);
     // A session that is not closed in time expires on the upstream.
     let _closed = timeout(CLOSE_TIMEOUT, targets.close()).await;
@@ -98,6 +115,20 @@ async fn reconcile_log(config: &Config, dry_run: bool) -> Result<bool, Error> {
     }
     print(&report.summary(&name, dry_run));
     Ok(report.is_settled())
+}
+
+/// Returns the calls of the audit log whose outcome is unknown.
+async fn search(file: &Path, name: &str, with_open_intents: bool) -> Result<Cases, Error> {
+    let file = file.to_owned();
+    // The file may be large, and a signal must end the command meanwhile.
+    let search =
+        spawn_blocking(move || audit::unsettled(&file, &scope(with_open_intents, MAX_CASES)));
+    let cases = search.await.map_err(|error| (error.to_string(), 1))?;
+    cases.map_err(|error| not_readable(name, &error))
+}
+
+fn not_readable(name: &str, error: &io::Error) -> Error {
+    (format!("{name}: {error}"), BAD_CONFIGURATION)
 }
 
 /// Opens the audit log, and records interrupted calls as unknown, as a server does when it starts.
@@ -122,6 +153,8 @@ struct Report {
     not_readable: usize,
     /// Calls beyond [`MAX_CASES`].
     older: usize,
+    /// Calls that were not read because their target failed.
+    left: usize,
     /// Calls that were not read because of a signal.
     interrupted: usize,
     /// Findings that are not written yet.
@@ -130,22 +163,24 @@ struct Report {
 
 impl Report {
     /// Prints the finding about a call, and counts it.
-    fn add(&mut self, reconciled: &Reconciled) {
-        let Reconciled {
+    fn add(&mut self, checked: &CheckedCase) {
+        let CheckedCase {
             case,
-            finding,
+            state,
             recorded,
-        } = reconciled;
-        let (counter, cause) = match finding {
-            Finding::Absent => (&mut self.absent, String::new()),
-            Finding::Present => (&mut self.present, String::new()),
-            Finding::Unreadable(failure) => (&mut self.unreadable, cause(failure)),
+            left,
+        } = checked;
+        let (counter, cause) = match state {
+            UserState::Absent => (&mut self.absent, String::new()),
+            UserState::Present => (&mut self.present, String::new()),
+            UserState::Unreadable(failure) => (&mut self.unreadable, cause(failure)),
         };
         *counter += 1;
-        print(&format!("{} {}{cause}", call(case), finding.as_str()));
+        self.left += left;
+        print(&format!("{} {}{cause}", call(case), state.as_str()));
         if let Err(failure) = recorded {
             print_error(&format!(
-                "{}: not recorded yet: {}",
+                "{}: not recorded: {}",
                 call(case),
                 failure.context
             ));
@@ -155,9 +190,8 @@ impl Report {
     /// Prints the calls whose users cannot be read, and counts them.
     fn list(&mut self, cases: &CaseList) {
         for case in &cases.newest {
-            let place =
+            let [pool, node] =
                 ["pool_id", "node_id"].map(|key| column(case.identifier(key).unwrap_or_default()));
-            let [pool, node] = place;
             print(&format!(
                 "{} not_readable pool_id={pool} node_id={node}",
                 call(case)
@@ -175,7 +209,8 @@ impl Report {
     }
 
     const fn is_settled(&self) -> bool {
-        self.unreadable + self.not_readable + self.older + self.interrupted + self.unwritten == 0
+        let remaining = self.unreadable + self.not_readable + self.older + self.left;
+        remaining + self.interrupted + self.unwritten == 0
     }
 
     fn summary(&self, name: &str, dry_run: bool) -> String {
@@ -186,6 +221,7 @@ impl Report {
         );
         for (number, what) in [
             (self.older, "older ones left"),
+            (self.left, "not read because their target failed"),
             (self.interrupted, "not read because of a signal"),
             (self.unwritten, "findings not written"),
         ] {

@@ -23,8 +23,19 @@ const MAX_AT_START: usize = 1_000;
 /// Interval at which a server checks whether its audit log is open.
 const OPEN_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What was found about the user of a call.
-pub enum Finding {
+/// Failures that concern a target, not a user.
+const OF_TARGET: [ErrorReason; 7] = [
+    ErrorReason::UnknownTarget,
+    ErrorReason::Overloaded,
+    ErrorReason::CircuitOpen,
+    ErrorReason::DeadlineExceeded,
+    ErrorReason::UpstreamCredentialsRejected,
+    ErrorReason::UpstreamSessionLimit,
+    ErrorReason::UpstreamUnreachable,
+];
+
+/// Result of reading the user of a call.
+pub enum UserState {
     /// The user does not exist, or the service's own user cannot see it.
     Absent,
     Present,
@@ -32,12 +43,21 @@ pub enum Finding {
     Unreadable(Box<Failure>),
 }
 
-impl Finding {
-    fn of(read: Result<DeleteOutcome, Failure>) -> Self {
+impl UserState {
+    fn of(case: &Case, read: Result<DeleteOutcome, Failure>) -> Self {
         let Err(failure) = read else {
             return Self::Present;
         };
         match failure.reason {
+            // An HMC hides the users that the service's own user has no permission for.
+            ErrorReason::UserNotFound
+                if case.reason() == ErrorReason::UpstreamPermissionDenied.as_str_name() =>
+            {
+                Self::Unreadable(Box::new(Failure::new(
+                    ErrorReason::UpstreamPermissionDenied,
+                    "the HMC refused the DELETE, and may hide the user",
+                )))
+            }
             ErrorReason::UserNotFound => Self::Absent,
             // Without an error of the upstream, the user was read, and the service would not delete it.
             ErrorReason::OwnUser | ErrorReason::PatternBasedUser | ErrorReason::ProtectedUser
@@ -64,14 +84,21 @@ impl Finding {
             Self::Unreadable(failure) => failure.reason.as_str_name(),
         }
     }
+
+    /// Returns whether the other users of the target cannot be read either.
+    fn is_failure_of_target(&self) -> bool {
+        matches!(self, Self::Unreadable(failure) if OF_TARGET.contains(&failure.reason))
+    }
 }
 
 /// A call whose user was read.
-pub struct Reconciled {
+pub struct CheckedCase {
     pub case: Case,
-    pub finding: Finding,
-    /// Whether the finding was recorded. If the file could not be written, the writer tries again.
+    pub state: UserState,
+    /// Whether the finding was recorded. After a failed write, the writer tries again.
     pub recorded: Result<(), Failure>,
+    /// Number of further calls of the target that are not read, because the target failed.
+    pub left: usize,
 }
 
 /// Returns which calls of an audit log can be reconciled.
@@ -84,64 +111,74 @@ pub const fn scope(with_open_intents: bool, max: usize) -> Scope {
 }
 
 /// Reads the users of these calls, one at a time for each target, and records the findings. Without an audit log,
-/// records nothing.
+/// records nothing. Reads no further user of a target that fails.
 pub fn reconcile<'a>(
     targets: &'a Targets,
     audit: Option<&'a Audit>,
     cases: Vec<Case>,
-) -> impl Stream<Item = Reconciled> + Send + use<'a> {
+) -> impl Stream<Item = CheckedCase> + Send + use<'a> {
     let mut groups: BTreeMap<_, Vec<Case>> = BTreeMap::new();
     for case in cases {
         let target = (case.rpc().to_owned(), case.target().to_owned());
         groups.entry(target).or_default().push(case);
     }
     let groups = groups.into_values().map(|cases| {
-        stream::iter(cases)
-            .then(move |case| reconcile_one(targets, audit, case))
-            .boxed()
+        stream::unfold(cases.into_iter(), move |mut rest| async move {
+            let mut checked = reconcile_one(targets, audit, rest.next()?).await;
+            if checked.state.is_failure_of_target() {
+                checked.left = rest.by_ref().count();
+            }
+            Some((checked, rest))
+        })
+        .boxed()
     });
     select_all(groups)
 }
 
-async fn reconcile_one(targets: &Targets, audit: Option<&Audit>, case: Case) -> Reconciled {
+async fn reconcile_one(targets: &Targets, audit: Option<&Audit>, case: Case) -> CheckedCase {
     let limits = CallLimits::from(Deadline::after(READ_TIMEOUT));
-    let finding = Finding::of(rpcs::read_user(targets, &case, &limits).await);
-    let recorded = match audit {
+    let state = UserState::of(&case, rpcs::read_user(targets, &case, &limits).await);
+    // An HMC that stays unreachable must not add a record for each call at every start.
+    let repeats = case.is_recorded_unreadable() && matches!(state, UserState::Unreadable(_));
+    let recorded = match audit.filter(|_| !repeats) {
         Some(audit) => {
-            let record = Record::reconciled(&case, finding.as_str(), finding.reason());
+            let record = Record::reconciled(&case, state.as_str(), state.reason());
             audit.record(record, WRITE_TIMEOUT).await
         }
         None => Ok(()),
     };
-    Reconciled {
+    CheckedCase {
         case,
-        finding,
+        state,
         recorded,
+        left: 0,
     }
 }
 
 /// Reconciles the calls of a server's audit log, once. Waits until the log is open and the calls that a crash
 /// interrupted are recorded as unknown.
 pub(crate) async fn at_start(shared: Arc<Shared>) {
-    let Some(file) = shared.audit.file() else {
-        return;
-    };
     while !shared.audit.is_healthy() {
         sleep(OPEN_INTERVAL).await;
     }
+    let Some(file) = shared.audit.file() else {
+        return;
+    };
     shared.audit.flush().await;
     // The file may be large.
     let read = spawn_blocking(move || audit::unsettled(&file, &scope(false, MAX_AT_START)));
     let cases = match read.await {
         Ok(Ok(cases)) => cases.readable,
-        Ok(Err(error)) => return tracing::warn!(%error, "unknown outcomes not read"),
+        Ok(Err(error)) => {
+            return tracing::warn!(%error, "audit log not searched for unknown outcomes");
+        }
         // The task was cancelled, or it panicked, which is logged.
         Err(_) => return,
     };
     log_start(&cases);
-    let mut reconciled = reconcile(&shared.targets, Some(&shared.audit), cases.newest);
-    while let Some(reconciled) = reconciled.next().await {
-        log(&reconciled);
+    let mut checked = reconcile(&shared.targets, Some(&shared.audit), cases.newest);
+    while let Some(checked) = checked.next().await {
+        log(&checked);
     }
 }
 
@@ -155,30 +192,32 @@ fn log_start(cases: &CaseList) {
     }
 }
 
-fn log(reconciled: &Reconciled) {
-    let Reconciled {
+fn log(checked: &CheckedCase) {
+    let CheckedCase {
         case,
-        finding,
+        state,
         recorded,
-    } = reconciled;
+        left,
+    } = checked;
     let (request_id, target) = (short(case.request_id()), short(case.target()));
-    match finding {
-        Finding::Unreadable(failure) => tracing::warn!(
+    match state {
+        UserState::Unreadable(failure) => tracing::warn!(
             target,
             request_id,
-            reason = finding.reason(),
+            reason = state.reason(),
             context = short(&failure.context),
+            left,
             "unknown outcome not reconciled"
         ),
-        Finding::Absent | Finding::Present => tracing::info!(
+        UserState::Absent | UserState::Present => tracing::info!(
             target,
             request_id,
-            finding = finding.as_str(),
+            finding = state.as_str(),
             "unknown outcome reconciled"
         ),
     }
     if let Err(failure) = recorded {
         let error = short(&failure.context);
-        tracing::error!(request_id, error, "reconciliation not recorded yet");
+        tracing::error!(request_id, error, "reconciliation not recorded");
     }
 }

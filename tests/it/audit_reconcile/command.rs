@@ -209,8 +209,11 @@ async fn signal_ends_command_with_complete_chain() {
         assert_eq!(setup.reconcile(&[]).0, 1, "two commands");
         let server = Process::start(&setup.folder);
         let id = child.id().to_string();
-        let sent = Command::new("kill").args(["-s", signal, &id]).status();
-        assert!(sent.unwrap().success());
+        // The first signal is ignored.
+        for signal in ["HUP", signal] {
+            let sent = Command::new("kill").args(["-s", signal, &id]).status();
+            assert!(sent.unwrap().success());
+        }
         let output = child.wait_with_output().unwrap();
         let out = String::from_utf8(output.stdout).unwrap();
         assert_eq!(output.status.code(), Some(1), "{out}");
@@ -274,7 +277,7 @@ async fn unusable_configuration_or_file_is_reported() {
     for (sections, expected) in [
         (
             "[audit]\nfile = \"stdout\"\n",
-            "`file` in [audit] is no file",
+            "`file` in [audit] is not a file",
         ),
         (
             "[audit]\nfile = \"missing\"\n",

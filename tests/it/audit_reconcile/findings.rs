@@ -1,9 +1,11 @@
-//! What is found about a user, and how it is recorded.
+//! Findings for each response of the HMC, and their records.
 
 use std::{collections::HashMap, fs, slice};
 
 use serde_json::{Value, json};
-use useradmin_testkit::{ForgedLog, ScriptedReply, Step, default_reply, free_port, records};
+use useradmin_testkit::{
+    ForgedLog, Process, ScriptedReply, Step, default_reply, free_port, records, wait_until,
+};
 
 use super::{Setup, by_id, by_name, configure, last_line, last_record, log_of_alice};
 
@@ -154,7 +156,6 @@ async fn unreachable_and_removed_targets_are_unreadable() {
     );
     let expected = [
         ["a", "unreadable", unreachable],
-        ["b", "unreadable", unreachable],
         ["c", "unreadable", unknown],
     ];
     let sorted = || {
@@ -162,11 +163,19 @@ async fn unreachable_and_removed_targets_are_unreadable() {
         found.sort();
         found
     };
-    assert_eq!(setup.reconcile(&[]).0, 1);
+    let (code, out, _) = setup.reconcile(&[]);
+    let summary = "2 unreadable, 0 not_readable; 1 not read because their target failed\n";
+    assert!(code == 1 && out.ends_with(summary), "{out}");
     assert_eq!(sorted(), expected);
-    // Unreadable users are read again, until they can be read.
-    setup.restart(6).await;
-    assert_eq!(sorted().len(), 6);
+    // Unreadable users are read again at each start, and recorded once.
+    let server = Process::start(&setup.folder);
+    let lines = || Process::log_records(&setup.folder, "unknown outcome not reconciled");
+    wait_until("both targets", async || lines().len() == 2).await;
+    server.stop();
+    let mut left: Vec<_> = lines().iter().map(|line| line["left"].clone()).collect();
+    left.sort_by_key(Value::as_u64);
+    assert_eq!(left, [0, 1]);
+    assert_eq!(sorted(), expected);
     configure(&setup.folder, &setup.upstream.url);
     let (code, out, _) = setup.reconcile(&[]);
     assert_eq!(code, 1);
@@ -175,6 +184,24 @@ async fn unreachable_and_removed_targets_are_unreadable() {
     let (_, out, _) = setup.reconcile(&[]);
     let again = "c old bob unreadable ERROR_REASON_UNKNOWN_TARGET: alias\n";
     assert!(out.starts_with(again), "{out}");
+    let [first, last] = [["a", "present", ""], ["b", "absent", ""]];
+    assert_eq!(sorted(), [first, expected[0], last, expected[1]]);
+    setup.finish();
+}
+
+/// An HMC hides the users that the service's own user has no permission for.
+#[tokio::test(flavor = "multi_thread")]
+async fn absent_user_may_be_hidden_after_refused_delete() {
+    let mut log = ForgedLog::default();
+    log.hmc_call("a", &by_id("id-2"), "unknown");
+    let mut outcome = last_line(&log);
+    let reason = "ERROR_REASON_UPSTREAM_PERMISSION_DENIED";
+    outcome["reason"] = reason.into();
+    let mut log = ForgedLog::default();
+    log.hmc("intent", "a", &by_id("id-2"), "").with(outcome);
+    let setup = Setup::with_alice(&log).await;
+    assert_eq!(setup.reconcile(&[]).0, 1);
+    assert_eq!(setup.found(), [["a", "unreadable", reason]]);
     setup.finish();
 }
 

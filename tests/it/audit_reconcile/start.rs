@@ -247,6 +247,34 @@ async fn empty_file_is_reconciled_with_its_predecessor() {
     fs::remove_dir_all(&setup.folder).unwrap();
 }
 
+const NOT_OPENED: &str = "audit log not opened; deletions are refused";
+
+/// The folder of the log is mounted after the start.
+#[tokio::test(flavor = "multi_thread")]
+async fn log_that_appears_late_is_reconciled() {
+    let mut setup = Setup::with_alice(&log_of_alice("unknown")).await;
+    let config = setup.folder.join("useradmin.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(
+        &config,
+        format!("{text}[audit]\nfile = \"late/audit.jsonl\"\n"),
+    )
+    .unwrap();
+    let [early, late] = ["early", "late"].map(|name| setup.folder.join(name));
+    fs::create_dir(&early).unwrap();
+    fs::rename(&setup.file, early.join("audit.jsonl")).unwrap();
+    let process = Process::start(&setup.folder);
+    // The writer tries to open the file once before the server is ready, and then every second.
+    let failures = || Process::log_records(&setup.folder, NOT_OPENED).len();
+    wait_until("another attempt", async || failures() > 1).await;
+    fs::rename(&early, &late).unwrap();
+    setup.file = late.join("audit.jsonl");
+    wait_until("a finding", async || setup.found().len() == 1).await;
+    process.stop();
+    assert_eq!(setup.found(), [["a", "present", ""]]);
+    setup.finish();
+}
+
 /// An intent that is open before and after a rotation is reconciled in the new file.
 #[tokio::test(flavor = "multi_thread")]
 async fn carried_intent_is_reconciled_after_crash() {
