@@ -35,7 +35,7 @@ pub fn batch(bytes: &[u8]) {
         node_id: "tvm-1".to_owned(),
         user_name: "alice".to_owned(),
         client_request_id: OUR_ID.to_owned(),
-        callers_id: !response.headers.contains_key("x-our-id"),
+        id_is_from_caller: !response.headers.contains_key("x-our-id"),
     };
     let secrets = Secrets::new([TOKEN]);
     let parsed = document(&response);

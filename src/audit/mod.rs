@@ -157,7 +157,7 @@ impl Audit {
         let oldest = status.oldest.or(oldest);
         AuditState {
             writable: status.is_healthy(),
-            external_changes: status.changes_by_others,
+            external_changes: status.external_changes,
             lost: status.lost,
             queued,
             pending: status.pending,

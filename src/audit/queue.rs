@@ -136,7 +136,7 @@ pub(super) struct Status {
     /// Number of outcomes that were dropped and will not be recorded.
     pub(super) lost: u64,
     /// Number of detected changes of the file by other programs.
-    pub(super) changes_by_others: u64,
+    pub(super) external_changes: u64,
     /// The last record of the file.
     pub(super) head: Head,
 }

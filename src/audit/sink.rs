@@ -33,7 +33,7 @@ pub(super) struct Sink {
     /// Whether the last line has no newline. If so, the next write begins with one.
     unfinished_line: bool,
     /// Number of detected changes of the file by other programs.
-    pub(super) changes_by_others: u64,
+    pub(super) external_changes: u64,
     /// A file whose lock another process holds. It stays open, because it may be renamed before the lock is free.
     locked: Option<File>,
 }
@@ -58,7 +58,7 @@ impl Sink {
             len: None,
             excess: false,
             unfinished_line: false,
-            changes_by_others: 0,
+            external_changes: 0,
             locked: None,
         }
     }
@@ -185,7 +185,7 @@ impl Sink {
         } else if size != expected {
             self.unfinished_line = open.lacks_newline(size)?;
             self.len = Some(size);
-            self.changes_by_others += 1;
+            self.external_changes += 1;
             tracing::error!(
                 file = self.target.to_string(),
                 size,

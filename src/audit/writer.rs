@@ -201,7 +201,7 @@ impl Writer {
             status.writing_since = None;
             status.ok = written.is_ok();
             status.head.clone_from(&self.head);
-            status.changes_by_others = self.sink.changes_by_others;
+            status.external_changes = self.sink.external_changes;
             status.pending = status.pending + self.unwritten.len() - pending;
             status.oldest = if self.unwritten.is_empty() {
                 None

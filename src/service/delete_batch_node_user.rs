@@ -3,7 +3,7 @@
 use super::{
     call_context::new_id,
     operation::RequestFields,
-    rpc::{Found, Rpc, User},
+    rpc::{Rpc, User, UserFacts},
     validate::Validation,
 };
 use crate::{
@@ -35,8 +35,8 @@ impl Rpc for DeleteBatchNodeUser {
         validation.node_id("node_id", &request.node_id);
         validation.user_name("user_name", &request.user_name);
         validation.client_request_id("client_request_id", &request.client_request_id);
-        let callers_id = !request.client_request_id.is_empty();
-        let client_request_id = if callers_id {
+        let id_is_from_caller = !request.client_request_id.is_empty();
+        let client_request_id = if id_is_from_caller {
             request.client_request_id
         } else {
             new_id()
@@ -54,7 +54,7 @@ impl Rpc for DeleteBatchNodeUser {
             node_id: request.node_id,
             user_name: request.user_name,
             client_request_id,
-            callers_id,
+            id_is_from_caller,
         };
         (user, fields)
     }
@@ -66,7 +66,7 @@ impl Rpc for DeleteBatchNodeUser {
     fn response(
         outcome: DeleteOutcome,
         user: User<Self>,
-        report: RunReport<Found<Self>>,
+        report: RunReport<UserFacts<Self>>,
     ) -> Self::Response {
         DeleteBatchNodeUserResponse {
             outcome: outcome.into(),

@@ -2,7 +2,7 @@
 
 use super::{
     operation::RequestFields,
-    rpc::{Found, Rpc, User},
+    rpc::{Rpc, User, UserFacts},
     validate::Validation,
 };
 use crate::{
@@ -69,7 +69,7 @@ impl Rpc for DeleteHmcUser {
     fn response(
         outcome: DeleteOutcome,
         _user: User<Self>,
-        report: RunReport<Found<Self>>,
+        report: RunReport<UserFacts<Self>>,
     ) -> Self::Response {
         let HmcUser {
             kind,

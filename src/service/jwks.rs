@@ -21,8 +21,8 @@ pub(super) fn source(issuer: &JwtIssuer, metrics: &Metrics) -> Result<KeySource,
         Jwks::File(path) => return Ok(KeySource::File(path.clone())),
         Jwks::Url { url, roots } => (url.clone(), roots),
     };
-    let numbers = metrics.upstreams.requests("jwks", &issuer.issuer);
-    let client = Client::new(&url, Trust::AddToSystem, roots, HTTP_2_OR_1, numbers)?;
+    let requests = metrics.upstreams.requests("jwks", &issuer.issuer);
+    let client = Client::new(&url, Trust::AddToSystem, roots, HTTP_2_OR_1, requests)?;
     Ok(KeySource::Url(Arc::new(move || {
         let (client, url) = (client.clone(), url.clone());
         Box::pin(async move { client.document(&url, &Deadline::after(TIMEOUT)).await })

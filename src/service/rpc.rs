@@ -30,7 +30,7 @@ const RECONCILIATION: &str = "reconciliation";
 /// The user to delete, as the request of the rpc identifies it.
 pub type User<R> = <<R as Rpc>::Platform as Platform>::User;
 /// The facts that were read about the user from the rpc's platform.
-pub type Found<R> = <<R as Rpc>::Platform as Platform>::Found;
+pub type UserFacts<R> = <<R as Rpc>::Platform as Platform>::UserFacts;
 
 /// An rpc that deletes users of one platform.
 pub trait Rpc: Sized + 'static {
@@ -54,7 +54,7 @@ pub trait Rpc: Sized + 'static {
     fn response(
         outcome: DeleteOutcome,
         user: User<Self>,
-        report: RunReport<Found<Self>>,
+        report: RunReport<UserFacts<Self>>,
     ) -> Self::Response;
 }
 

@@ -37,7 +37,7 @@ impl Operation {
 /// A request in progress. If the value is dropped before [`Self::end`], the request is counted as given up.
 pub struct RequestSpan<'a> {
     operation: &'static Operation,
-    numbers: &'a RequestMetrics,
+    metrics: &'a RequestMetrics,
     begun: Instant,
     context: Context,
     ended: bool,
@@ -48,12 +48,12 @@ impl<'a> RequestSpan<'a> {
     /// the operation has a route.
     pub fn begin(
         operation: &'static Operation,
-        numbers: &'a RequestMetrics,
+        metrics: &'a RequestMetrics,
         url: &Url,
         head: &mut Parts,
         limits: &CallLimits,
     ) -> Self {
-        let target = numbers.target();
+        let target = metrics.target();
         let start = RequestStart {
             method: head.method.as_str(),
             url,
@@ -73,7 +73,7 @@ impl<'a> RequestSpan<'a> {
         }
         Self {
             operation,
-            numbers,
+            metrics,
             begun: Instant::now(),
             context,
             ended: false,
@@ -96,7 +96,7 @@ impl<'a> RequestSpan<'a> {
             Err(why) => RequestResult::Failed(why),
         };
         let took = self.begun.elapsed();
-        self.numbers.record_request(self.operation.name, end, took);
+        self.metrics.record_request(self.operation.name, end, took);
     }
 }
 

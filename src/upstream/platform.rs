@@ -61,14 +61,14 @@ pub enum Purpose {
 
 /// A request before its headers are set.
 #[derive(Debug)]
-pub struct Outgoing {
+pub struct OutgoingRequest {
     pub operation: &'static Operation,
     pub path: PathAndQuery,
     /// The only status that means success.
     pub success: StatusCode,
 }
 
-impl Outgoing {
+impl OutgoingRequest {
     /// Creates a request for a path of these segments. Fails if the path cannot be built.
     pub fn new(
         operation: &'static Operation,
@@ -97,7 +97,7 @@ impl Outgoing {
 }
 
 /// Everything that a target is created from.
-pub struct NewTarget<'a, P: Platform> {
+pub struct TargetInputs<'a, P: Platform> {
     pub config: &'a Target<P::Settings>,
     /// The parts of the targets that were created before. A platform may share state between its targets.
     pub others: Vec<&'a P>,
@@ -112,7 +112,7 @@ pub struct NewTarget<'a, P: Platform> {
 pub struct Call<'a, P: Platform> {
     pub order: &'a Order<P::User>,
     /// Facts that are known about the user.
-    pub found: &'a P::Found,
+    pub found: &'a P::UserFacts,
     pub limits: &'a CallLimits,
 }
 
@@ -121,7 +121,7 @@ pub struct ReceivedResponse<'a, P: Platform> {
     /// The order that the request is part of.
     pub order: &'a Order<P::User>,
     /// Facts that were known about the user before the request.
-    pub found: &'a P::Found,
+    pub found: &'a P::UserFacts,
     pub operation: &'static Operation,
     /// The credential that the request was sent with.
     pub credential: &'a P::Credential,
@@ -161,15 +161,15 @@ pub trait Platform: Sized + Send + Sync + 'static {
     /// The user as a request identifies it.
     type User: Send + Sync + 'static;
     /// Facts that were read about the user.
-    type Found: Clone + Default + Send + Sync + 'static;
+    type UserFacts: Clone + Default + Send + Sync + 'static;
     type Credential: RequestCredential;
 
     /// Creates the platform's part of a target. Nothing is sent yet. Fails if the settings cannot be used.
-    fn new(target: NewTarget<'_, Self>) -> Result<Self, String>;
+    fn new(target: TargetInputs<'_, Self>) -> Result<Self, String>;
 
     /// Returns the facts about the user that the request itself contains.
-    fn requested(_user: &Self::User) -> Self::Found {
-        Self::Found::default()
+    fn facts_from_request(_user: &Self::User) -> Self::UserFacts {
+        Self::UserFacts::default()
     }
 
     /// Returns whether [`Self::read`] must be sent before the user is deleted or the order is validated.
@@ -177,33 +177,36 @@ pub trait Platform: Sized + Send + Sync + 'static {
         false
     }
 
-    fn read(&self, _call: &Call<'_, Self>) -> Result<Outgoing, Failure> {
+    fn read(&self, _call: &Call<'_, Self>) -> Result<OutgoingRequest, Failure> {
         Err(Failure::internal("this platform reads nothing"))
     }
 
     /// Returns whether [`Self::read_details`] reads facts that `found` does not contain. It is then sent for an order
     /// that is only validated, after all checks. The order is valid even if the details cannot be read.
-    fn lacks_details(_found: &Self::Found) -> bool {
+    fn lacks_details(_found: &Self::UserFacts) -> bool {
         false
     }
 
     /// Returns the request that reads further facts. If [`Self::READS_USER`] is true, it reads the user that was found
     /// before, and is also sent after a DELETE with an unknown effect, because a missing user shows the effect.
-    fn read_details(&self, _call: &Call<'_, Self>) -> Result<Outgoing, Failure> {
+    fn read_details(&self, _call: &Call<'_, Self>) -> Result<OutgoingRequest, Failure> {
         Err(Failure::internal("this platform reads no details"))
     }
 
     /// Returns the facts about the user from a successful response to [`Self::read`] or [`Self::read_details`]. The
     /// reason of the failure is `UPSTREAM_PROTOCOL_ERROR` if, and only if, the response cannot be parsed.
-    fn found(&self, _received: &ReceivedResponse<'_, Self>) -> Result<Self::Found, Failure> {
+    fn parse_facts(
+        &self,
+        _received: &ReceivedResponse<'_, Self>,
+    ) -> Result<Self::UserFacts, Failure> {
         Err(Failure::internal("this platform reads nothing"))
     }
 
     /// Returns the name of the user. A user without a name is not deleted.
-    fn name<'a>(order: &'a Order<Self::User>, found: &'a Self::Found) -> &'a str;
+    fn name<'a>(order: &'a Order<Self::User>, found: &'a Self::UserFacts) -> &'a str;
 
     /// Returns metadata keys and their values, which are facts about the user.
-    fn identifiers(_found: &Self::Found) -> Vec<(&'static str, String)> {
+    fn identifiers(_found: &Self::UserFacts) -> Vec<(&'static str, String)> {
         Vec::new()
     }
 
@@ -213,15 +216,15 @@ pub trait Platform: Sized + Send + Sync + 'static {
     }
 
     /// Fails if the facts about the user forbid the deletion. Called for an order that is only validated.
-    fn validate(_found: &Self::Found) -> Result<(), Failure> {
+    fn validate(_found: &Self::UserFacts) -> Result<(), Failure> {
         Ok(())
     }
 
-    fn delete(&self, call: &Call<'_, Self>) -> Result<Outgoing, Failure>;
+    fn delete(&self, call: &Call<'_, Self>) -> Result<OutgoingRequest, Failure>;
 
     /// Checks that a response with the status of success is the platform's own response to [`Self::delete`]. The body
     /// is not available: a deletion has succeeded as soon as the status line arrives.
-    fn deleted(&self, _received: &ReceivedResponse<'_, Self>) -> Result<(), Failure> {
+    fn check_deleted(&self, _received: &ReceivedResponse<'_, Self>) -> Result<(), Failure> {
         Ok(())
     }
 
@@ -266,7 +269,7 @@ pub trait Platform: Sized + Send + Sync + 'static {
     }
 
     /// Sets the headers of a request, except `Accept`.
-    fn authorize(
+    fn add_headers(
         &self,
         request: &mut Request,
         credential: &Self::Credential,

@@ -12,7 +12,7 @@ use super::{
     call_limits::CallLimits,
     deadline::MIN_ATTEMPT,
     platform::{
-        Call, Order, Outgoing, Platform, Purpose, ReceivedResponse, RequestCredential as _,
+        Call, Order, OutgoingRequest, Platform, Purpose, ReceivedResponse, RequestCredential as _,
     },
     response::RequestError,
     retry::Retries,
@@ -51,14 +51,14 @@ impl<P: Platform> Target<P> {
         &self,
         order: &Order<P::User>,
         limits: &CallLimits,
-    ) -> (Result<DeleteOutcome, Failure>, RunReport<P::Found>) {
+    ) -> (Result<DeleteOutcome, Failure>, RunReport<P::UserFacts>) {
         let mut run = Run {
             target: self,
             order,
             limits,
             report: RunReport {
                 attempts: Attempts::default(),
-                found: P::requested(&order.user),
+                found: P::facts_from_request(&order.user),
                 upstream_request_id: String::new(),
             },
         };
@@ -84,7 +84,7 @@ struct Run<'a, P: Platform> {
     target: &'a Target<P>,
     order: &'a Order<P::User>,
     limits: &'a CallLimits,
-    report: RunReport<P::Found>,
+    report: RunReport<P::UserFacts>,
 }
 
 impl<P: Platform> Run<'_, P> {
@@ -92,7 +92,7 @@ impl<P: Platform> Run<'_, P> {
         let permit = &mut self.target.breaker.admit()?;
         self.target.budget.deposit();
         if P::reads_first(self.order) {
-            self.report.found = self.retry(Purpose::Read, permit, P::found).await?;
+            self.report.found = self.retry(Purpose::Read, permit, P::parse_facts).await?;
         }
         self.target
             .check_deletable(self.order, &self.report.found)?;
@@ -104,7 +104,7 @@ impl<P: Platform> Run<'_, P> {
             }
             return Ok(DeleteOutcome::Validated);
         }
-        match self.retry(Purpose::Delete, permit, P::deleted).await {
+        match self.retry(Purpose::Delete, permit, P::check_deleted).await {
             Ok(()) => Ok(DeleteOutcome::Deleted),
             Err(failure) if self.can_observe(&failure) => {
                 Box::pin(self.observe(permit, failure)).await
@@ -119,7 +119,7 @@ impl<P: Platform> Run<'_, P> {
         let limits = self.limits.within(DETAILS_TIME);
         let mut run = self.additional(&limits);
         match run
-            .send_request(Purpose::ReadDetails, permit, P::found)
+            .send_request(Purpose::ReadDetails, permit, P::parse_facts)
             .await
         {
             Ok(found) => self.report.found = found,
@@ -155,7 +155,9 @@ impl<P: Platform> Run<'_, P> {
         let limits = self.limits.after_disconnection().within(OBSERVE_TIME);
         let mut run = self.additional(&limits);
         let result_of_deletion = permit.result();
-        let read = run.retry(Purpose::ReadDetails, permit, P::found).await;
+        let read = run
+            .retry(Purpose::ReadDetails, permit, P::parse_facts)
+            .await;
         match read {
             Ok(_) => {
                 self.report.attempts.user_was_present = true;
@@ -218,7 +220,7 @@ impl<P: Platform> Run<'_, P> {
         }
     }
 
-    fn outgoing(&self, purpose: Purpose) -> Result<Outgoing, Failure> {
+    fn outgoing(&self, purpose: Purpose) -> Result<OutgoingRequest, Failure> {
         let call = Call::<P> {
             order: self.order,
             found: &self.report.found,
@@ -249,7 +251,7 @@ impl<P: Platform> Run<'_, P> {
         let outgoing = self.outgoing(purpose)?;
         let (operation, success) = (outgoing.operation, outgoing.success);
         let mut request = outgoing.request(purpose, P::ACCEPT);
-        platform.authorize(&mut request, &credential, self.order)?;
+        platform.add_headers(&mut request, &credential, self.order)?;
         let authorization = request.headers().get(AUTHORIZATION).cloned();
         match purpose {
             Purpose::Read | Purpose::ReadDetails => limits.check("before reading")?,

@@ -8,7 +8,7 @@ use super::{
     breaker::Breaker,
     bulkhead::Bulkhead,
     client::{Change, Client},
-    platform::{NewTarget, Order, Platform},
+    platform::{Order, Platform, TargetInputs},
     retry_budget::RetryBudget,
 };
 use crate::{
@@ -41,7 +41,7 @@ impl<P: Platform> Target<P> {
     ) -> Result<Self, String> {
         let (url, roots) = (&config.url, &config.roots);
         let client = Client::new(url, P::Settings::TRUST, roots, P::ALPN, requests.clone())?;
-        let platform = P::new(NewTarget {
+        let platform = P::new(TargetInputs {
             config,
             others,
             audit,
@@ -94,7 +94,7 @@ impl<P: Platform> Target<P> {
     pub(super) fn check_deletable(
         &self,
         order: &Order<P::User>,
-        found: &P::Found,
+        found: &P::UserFacts,
     ) -> Result<(), Failure> {
         let name = P::name(order, found);
         if name.is_empty() {

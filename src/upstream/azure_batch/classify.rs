@@ -21,7 +21,7 @@ impl Shrink for BatchError {
 pub fn error_facts(response: &Response, user: &NodeUser, secrets: &Secrets) -> ErrorFacts {
     let document = response.json();
     let error = wire::error(response, &document, secrets);
-    let headers = wire::invalid_header_names(&document, user.callers_id);
+    let headers = wire::invalid_header_names(&document, user.id_is_from_caller);
     let id_is_invalid = headers
         .iter()
         .any(|name| name.eq_ignore_ascii_case(wire::CLIENT_REQUEST_ID.as_str()));
@@ -45,7 +45,7 @@ pub fn error_facts(response: &Response, user: &NodeUser, secrets: &Secrets) -> E
 }
 
 /// Returns the failure for a response with status 200 that is not Azure Batch's response to the request.
-pub fn not_from_azure(response: &Response, why: &str, secrets: &Secrets) -> Failure {
+pub fn unexpected_success(response: &Response, why: &str, secrets: &Secrets) -> Failure {
     let context = format!("a 200 that is not Azure Batch's answer to this request: {why}");
     classify::not_understood(response, wire::request_id(response, secrets), context)
 }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::SystemTime};
 use http::{HeaderName, HeaderValue, StatusCode, header::AUTHORIZATION};
 
 use super::{
-    classify::{error_facts, not_from_azure},
+    classify::{error_facts, unexpected_success},
     credential::{Credential, TokenOrKey},
     names::{NAMES, NodeFacts, NodeUser},
     rules::{API_VERSION, RULES},
@@ -23,8 +23,8 @@ use crate::{
         client::{Change, Request, sensitive_header},
         instrument::Operation,
         platform::{
-            Call, CredentialCheck, NewTarget, Order, Outgoing, Platform, Purpose, ReceivedResponse,
-            RequestCredential as _,
+            Call, CredentialCheck, Order, OutgoingRequest, Platform, Purpose, ReceivedResponse,
+            RequestCredential as _, TargetInputs,
         },
         redact::Secrets,
         response::Response,
@@ -57,10 +57,14 @@ pub fn check_node(
     let id = node["id"].as_str();
     if id.is_some_and(|id| !id.eq_ignore_ascii_case(node_id)) {
         let why = "it describes another node";
-        return Err(not_from_azure(response, why, secrets));
+        return Err(unexpected_success(response, why, secrets));
     }
     let Some(state) = node["state"].as_str() else {
-        return Err(not_from_azure(response, "the node has no state", secrets));
+        return Err(unexpected_success(
+            response,
+            "the node has no state",
+            secrets,
+        ));
     };
     let reason = match state {
         "idle" | "running" => return Ok(state.to_owned()),
@@ -94,10 +98,10 @@ impl Platform for AzureBatch {
 
     type Settings = BatchAccount;
     type User = NodeUser;
-    type Found = NodeFacts;
+    type UserFacts = NodeFacts;
     type Credential = TokenOrKey;
 
-    fn new(target: NewTarget<'_, Self>) -> Result<Self, String> {
+    fn new(target: TargetInputs<'_, Self>) -> Result<Self, String> {
         let config = target.config;
         let credential = Credential::new(&config.own.credential, &config.roots, target.requests)?;
         Ok(Self {
@@ -111,22 +115,22 @@ impl Platform for AzureBatch {
         order.validate_only
     }
 
-    fn read(&self, call: &Call<'_, Self>) -> Result<Outgoing, Failure> {
+    fn read(&self, call: &Call<'_, Self>) -> Result<OutgoingRequest, Failure> {
         let user = &call.order.user;
         let segments = ["pools", &user.pool_id, "nodes", &user.node_id];
         let query = query(self.api_version, call.limits);
-        Outgoing::new(&READ_NODE, &segments, &query, StatusCode::OK)
+        OutgoingRequest::new(&READ_NODE, &segments, &query, StatusCode::OK)
     }
 
-    fn found(&self, received: &ReceivedResponse<'_, Self>) -> Result<NodeFacts, Failure> {
-        self.deleted(received)?;
+    fn parse_facts(&self, received: &ReceivedResponse<'_, Self>) -> Result<NodeFacts, Failure> {
+        self.check_deleted(received)?;
         let user = &received.order.user;
         let (response, secrets) = (received.response, &received.secrets);
         let mut found = received.found.clone();
         if received.operation.name == READ_POOL.name {
             let defined = wire::pool_defines_user(response, &user.pool_id, &user.user_name);
             let why = "it does not describe the pool";
-            let defined = defined.ok_or_else(|| not_from_azure(response, why, secrets))?;
+            let defined = defined.ok_or_else(|| unexpected_success(response, why, secrets))?;
             found.defined_by_pool = Some(defined);
         } else {
             found.state = check_node(response, &user.node_id, self.api_version, secrets)?;
@@ -139,18 +143,18 @@ impl Platform for AzureBatch {
     }
 
     /// Reads the users that the pool defines, since Azure Batch creates them on every node of the pool.
-    fn read_details(&self, call: &Call<'_, Self>) -> Result<Outgoing, Failure> {
+    fn read_details(&self, call: &Call<'_, Self>) -> Result<OutgoingRequest, Failure> {
         let segments = ["pools", &call.order.user.pool_id];
         let query = query(self.api_version, call.limits);
         let query = ["$select=id,userAccounts&", &query].concat();
-        Outgoing::new(&READ_POOL, &segments, &query, StatusCode::OK)
+        OutgoingRequest::new(&READ_POOL, &segments, &query, StatusCode::OK)
     }
 
     fn name<'a>(order: &'a Order<NodeUser>, _found: &'a NodeFacts) -> &'a str {
         &order.user.user_name
     }
 
-    fn delete(&self, call: &Call<'_, Self>) -> Result<Outgoing, Failure> {
+    fn delete(&self, call: &Call<'_, Self>) -> Result<OutgoingRequest, Failure> {
         let NodeUser {
             pool_id,
             node_id,
@@ -159,13 +163,13 @@ impl Platform for AzureBatch {
         } = &call.order.user;
         let segments = ["pools", pool_id, "nodes", node_id, "users", user_name];
         let query = query(self.api_version, call.limits);
-        Outgoing::new(&DELETE_USER, &segments, &query, StatusCode::OK)
+        OutgoingRequest::new(&DELETE_USER, &segments, &query, StatusCode::OK)
     }
 
-    fn deleted(&self, received: &ReceivedResponse<'_, Self>) -> Result<(), Failure> {
+    fn check_deleted(&self, received: &ReceivedResponse<'_, Self>) -> Result<(), Failure> {
         let (response, user) = (received.response, &received.order.user);
         wire::check_ids(response, &user.client_request_id)
-            .map_err(|why| not_from_azure(response, why, &received.secrets))
+            .map_err(|why| unexpected_success(response, why, &received.secrets))
     }
 
     fn request_id(response: &Response, secrets: &Secrets) -> Option<String> {
@@ -205,7 +209,7 @@ impl Platform for AzureBatch {
         })
     }
 
-    fn authorize(
+    fn add_headers(
         &self,
         request: &mut Request,
         credential: &TokenOrKey,

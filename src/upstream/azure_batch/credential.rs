@@ -67,18 +67,18 @@ impl Credential {
     pub fn new(
         config: &config::Credential,
         roots: &Roots,
-        numbers: &RequestMetrics,
+        metrics: &RequestMetrics,
     ) -> Result<Self, String> {
         Ok(match config {
             config::Credential::Entra(entra) => {
-                let source = TokenSource::new(entra, roots, numbers)?;
+                let source = TokenSource::new(entra, roots, metrics)?;
                 Self::Entra(CredentialCache::new(source))
             }
             config::Credential::SharedKey { account, key } => {
                 Self::SharedKey(SharedKey::new(account.clone(), key.clone()))
             }
             config::Credential::OnBehalfOf(settings) => {
-                Self::OnBehalfOf(OnBehalfOf::new(settings, roots, numbers)?)
+                Self::OnBehalfOf(OnBehalfOf::new(settings, roots, metrics)?)
             }
         })
     }

@@ -40,5 +40,5 @@ pub struct NodeUser {
     /// The `client-request-id`, which is the same in every attempt of a call.
     pub client_request_id: String,
     /// Whether the caller chose the `client-request-id`. Otherwise this server did.
-    pub callers_id: bool,
+    pub id_is_from_caller: bool,
 }

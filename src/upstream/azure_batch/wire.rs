@@ -43,9 +43,9 @@ pub fn request_id(response: &Response, secrets: &Secrets) -> Option<String> {
 
 /// Returns the names of all headers that the document complains about. A `client-request-id` that this server chose
 /// is left out, because the caller cannot correct it.
-pub fn invalid_header_names(document: &Value, callers_id: bool) -> Vec<&str> {
+pub fn invalid_header_names(document: &Value, id_is_from_caller: bool) -> Vec<&str> {
     values_of(document, "HeaderName")
-        .filter(|name| callers_id || !name.eq_ignore_ascii_case(CLIENT_REQUEST_ID.as_str()))
+        .filter(|name| id_is_from_caller || !name.eq_ignore_ascii_case(CLIENT_REQUEST_ID.as_str()))
         .collect()
 }
 

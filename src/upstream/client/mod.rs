@@ -71,7 +71,7 @@ pub struct Client {
     scheme: Scheme,
     authority: Authority,
     pools: Pools,
-    numbers: RequestMetrics,
+    metrics: RequestMetrics,
 }
 
 impl Client {
@@ -82,7 +82,7 @@ impl Client {
         trust: Trust,
         roots: &Roots,
         alpn: Alpn,
-        numbers: RequestMetrics,
+        metrics: RequestMetrics,
     ) -> Result<Self, String> {
         let unusable = |error: http::uri::InvalidUri| format!("{url}: {}", describe(&error));
         let authority = &url[Position::BeforeHost..Position::AfterPort];
@@ -90,7 +90,7 @@ impl Client {
             scheme: url.scheme().parse().map_err(unusable)?,
             authority: authority.parse().map_err(unusable)?,
             pools: Pools::new(url, trust, roots, alpn)?,
-            numbers,
+            metrics,
         })
     }
 
@@ -157,7 +157,7 @@ impl Client {
         let other_host = head.uri.authority().map(|_| head.uri.to_string());
         let other_host = other_host.and_then(|uri| Url::parse(&uri).ok());
         let url = other_host.as_ref().unwrap_or(&self.pools.url);
-        let span = RequestSpan::begin(operation, &self.numbers, url, &mut head, options.limits);
+        let span = RequestSpan::begin(operation, &self.metrics, url, &mut head, options.limits);
         head.uri = self.absolute(head.uri);
         let tracker = WriteTracker::default();
         let body = TrackedBody::new(body, &tracker);

@@ -30,9 +30,9 @@ async fn upstream() -> (Client, TcpListener) {
     let address = listener.local_addr();
     let address = address.map(|address| format!("http://{address}"));
     let url = Url::parse(&address.unwrap_or_default());
-    let numbers = Metrics::default().upstreams.requests("test", "test");
+    let metrics = Metrics::default().upstreams.requests("test", "test");
     let client =
-        url.map(|url| Client::new(&url, Trust::AddToSystem, &Roots::default(), HTTP_1, numbers));
+        url.map(|url| Client::new(&url, Trust::AddToSystem, &Roots::default(), HTTP_1, metrics));
     let Ok(Ok(client)) = client else {
         unreachable!("the URL is valid")
     };

@@ -26,7 +26,9 @@ use crate::{
         credential_cache::{CredentialCache, Lease},
         instrument::Operation,
         path,
-        platform::{Call, NewTarget, Order, Outgoing, Platform, Purpose, ReceivedResponse},
+        platform::{
+            Call, Order, OutgoingRequest, Platform, Purpose, ReceivedResponse, TargetInputs,
+        },
         retry_budget::RetryBudget,
     },
 };
@@ -55,23 +57,23 @@ impl Platform for IbmHmc {
 
     type Settings = Hmc;
     type User = UserRef;
-    type Found = HmcUser;
+    type UserFacts = HmcUser;
     type Credential = Arc<Lease<Session>>;
 
-    fn new(target: NewTarget<'_, Self>) -> Result<Self, String> {
+    fn new(target: TargetInputs<'_, Self>) -> Result<Self, String> {
         let config = target.config;
         let others = target.others.into_iter();
         let guards: Vec<_> = others.map(|other| &other.sessions.source.guard).collect();
         let guard = LogonGuard::for_target(config, &guards, target.audit);
-        let (settings, numbers) = (config.own.clone(), target.requests.clone());
-        let source = SessionSource::new(settings, target.client, guard, numbers);
+        let (settings, metrics) = (config.own.clone(), target.requests.clone());
+        let source = SessionSource::new(settings, target.client, guard, metrics);
         Ok(Self {
             sessions: CredentialCache::new(source),
             watch: SessionWatch::default(),
         })
     }
 
-    fn requested(user: &UserRef) -> HmcUser {
+    fn facts_from_request(user: &UserRef) -> HmcUser {
         let (id, name) = match user {
             UserRef::Id(id) => (id.clone(), String::new()),
             UserRef::Name(name) => (String::new(), name.clone()),
@@ -88,18 +90,20 @@ impl Platform for IbmHmc {
         true
     }
 
-    fn read(&self, call: &Call<'_, Self>) -> Result<Outgoing, Failure> {
+    fn read(&self, call: &Call<'_, Self>) -> Result<OutgoingRequest, Failure> {
         match &call.order.user {
-            UserRef::Id(id) => Outgoing::new(&READ_USER, &["api", "users", id], "", StatusCode::OK),
+            UserRef::Id(id) => {
+                OutgoingRequest::new(&READ_USER, &["api", "users", id], "", StatusCode::OK)
+            }
             UserRef::Name(name) => {
                 let query = format!("name={}", path::encode(&wire::name_filter(name)));
                 let segments = ["api", "console", "users"];
-                Outgoing::new(&LIST_USERS, &segments, &query, StatusCode::OK)
+                OutgoingRequest::new(&LIST_USERS, &segments, &query, StatusCode::OK)
             }
         }
     }
 
-    fn found(&self, received: &ReceivedResponse<'_, Self>) -> Result<HmcUser, Failure> {
+    fn parse_facts(&self, received: &ReceivedResponse<'_, Self>) -> Result<HmcUser, Failure> {
         let (response, session) = (received.response, received.credential.value.text());
         let known = received.found;
         let found = if received.operation.name == LIST_USERS.name {
@@ -115,9 +119,9 @@ impl Platform for IbmHmc {
         found.details.is_none()
     }
 
-    fn read_details(&self, call: &Call<'_, Self>) -> Result<Outgoing, Failure> {
+    fn read_details(&self, call: &Call<'_, Self>) -> Result<OutgoingRequest, Failure> {
         let segments = ["api", "users", &call.found.id];
-        Outgoing::new(&READ_USER, &segments, "", StatusCode::OK)
+        OutgoingRequest::new(&READ_USER, &segments, "", StatusCode::OK)
     }
 
     fn name<'a>(_order: &'a Order<UserRef>, found: &'a HmcUser) -> &'a str {
@@ -143,9 +147,9 @@ impl Platform for IbmHmc {
         Ok(())
     }
 
-    fn delete(&self, call: &Call<'_, Self>) -> Result<Outgoing, Failure> {
+    fn delete(&self, call: &Call<'_, Self>) -> Result<OutgoingRequest, Failure> {
         let segments = ["api", "users", &call.found.id];
-        Outgoing::new(&DELETE_USER, &segments, "", StatusCode::NO_CONTENT)
+        OutgoingRequest::new(&DELETE_USER, &segments, "", StatusCode::NO_CONTENT)
     }
 
     fn error_facts(received: &ReceivedResponse<'_, Self>) -> ErrorFacts {
@@ -178,7 +182,7 @@ impl Platform for IbmHmc {
         self.sessions.get(limits).await
     }
 
-    fn authorize(
+    fn add_headers(
         &self,
         request: &mut Request,
         session: &Self::Credential,
@@ -202,7 +206,7 @@ impl Platform for IbmHmc {
         if failure.is_some_and(is_doubtful) {
             if self.watch.doubtful(purpose) && self.sessions.discard_doubtful(session, budget) {
                 self.watch.replaced(purpose);
-                let target = &*self.sessions.source.numbers.target().target;
+                let target = &*self.sessions.source.metrics.target().target;
                 tracing::warn!(
                     target,
                     "session discarded after repeated doubtful responses"

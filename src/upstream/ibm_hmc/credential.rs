@@ -85,7 +85,7 @@ impl RequestCredential for Arc<Lease<Session>> {
 pub struct SessionSource {
     pub settings: config::Hmc,
     client: Client,
-    pub numbers: RequestMetrics,
+    pub metrics: RequestMetrics,
     pub guard: Arc<LogonGuard>,
 }
 
@@ -95,13 +95,13 @@ impl SessionSource {
         settings: config::Hmc,
         client: Client,
         guard: Arc<LogonGuard>,
-        numbers: RequestMetrics,
+        metrics: RequestMetrics,
     ) -> Self {
-        numbers.init_renewal_counters(SESSION);
+        metrics.init_renewal_counters(SESSION);
         Self {
             settings,
             client,
-            numbers,
+            metrics,
             guard,
         }
     }
@@ -144,7 +144,7 @@ impl SessionSource {
             && let Some(session) = &session
         {
             if let Some(days) = wire::password_expires(&response).filter(|days| *days <= 14) {
-                let target = &*self.numbers.target().target;
+                let target = &*self.metrics.target().target;
                 tracing::warn!(target, days, "HMC password expires soon");
             }
             return Ok(Lease::new(Session::new(session, password)?, None));
@@ -186,7 +186,7 @@ impl SessionSource {
         let limits = Deadline::after(LOGOFF_TIMEOUT).into();
         let sent = self.client.send(&LOGOFF, request, None, &limits);
         if timeout(LOGOFF_TIMEOUT, sent).await.is_err() {
-            let target = &*self.numbers.target().target;
+            let target = &*self.metrics.target().target;
             tracing::debug!(target, "session logoff failed");
         }
     }
@@ -217,7 +217,7 @@ impl CredentialSource<Session> for SessionSource {
     }
 
     fn on_renewal_finished(&self, failure: Option<&Failure>) {
-        self.numbers.record_renewal(SESSION, failure.is_none());
+        self.metrics.record_renewal(SESSION, failure.is_none());
     }
 
     /// The timeout is longer for a password that may be wrong, because it must not be sent again before the HMC has

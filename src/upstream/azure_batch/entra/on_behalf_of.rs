@@ -71,10 +71,10 @@ impl OnBehalfOf {
     pub fn new(
         settings: &config::OnBehalfOf,
         roots: &Roots,
-        numbers: &RequestMetrics,
+        metrics: &RequestMetrics,
     ) -> Result<Self, String> {
         Ok(Self {
-            exchange: Arc::new(TokenExchange::new(settings, roots, numbers)?),
+            exchange: Arc::new(TokenExchange::new(settings, roots, metrics)?),
             persons: Mutex::default(),
         })
     }
@@ -238,11 +238,11 @@ impl CredentialSource<Token> for Assertion {
 
     /// Refusals of the caller's token are not counted: they are no failure of the service's own credentials.
     fn on_renewal_finished(&self, failure: Option<&Failure>) {
-        let numbers = &self.exchange.numbers;
+        let metrics = &self.exchange.metrics;
         match failure.filter(|failure| is_refusal_of_caller(failure)) {
-            None => record_token_request(numbers, failure),
+            None => record_token_request(metrics, failure),
             Some(failure) => {
-                let target = &*numbers.target().target;
+                let target = &*metrics.target().target;
                 let (cause, context) = (failure.cause, failure.context.as_str());
                 tracing::info!(target, cause, context, "token of a caller refused");
             }

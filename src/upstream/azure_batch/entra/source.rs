@@ -42,17 +42,17 @@ const AZURE_CLI_LIMIT: Duration = Duration::from_mins(1);
 pub struct TokenSource {
     entra: Entra,
     pub client: Client,
-    numbers: RequestMetrics,
+    metrics: RequestMetrics,
 }
 
 impl TokenSource {
     /// Creates a source whose requests are sent to the configured authority, or to that of the public cloud.
-    pub fn new(entra: &Entra, roots: &Roots, numbers: &RequestMetrics) -> Result<Self, String> {
-        let client = token_client(entra.authority.as_ref(), roots, numbers)?;
+    pub fn new(entra: &Entra, roots: &Roots, metrics: &RequestMetrics) -> Result<Self, String> {
+        let client = token_client(entra.authority.as_ref(), roots, metrics)?;
         Ok(Self {
             entra: entra.clone(),
             client,
-            numbers: numbers.clone(),
+            metrics: metrics.clone(),
         })
     }
 
@@ -125,7 +125,7 @@ impl TokenSource {
 pub fn token_client(
     authority: Option<&Url>,
     roots: &Roots,
-    numbers: &RequestMetrics,
+    metrics: &RequestMetrics,
 ) -> Result<Client, String> {
     let public = || Url::parse(PUBLIC_AUTHORITY).map_err(|error| error.to_string());
     let authority = authority.cloned().map_or_else(public, Ok)?;
@@ -134,9 +134,9 @@ pub fn token_client(
         Trust::AddToSystem,
         roots,
         HTTP_2_OR_1,
-        numbers.clone(),
+        metrics.clone(),
     )?;
-    numbers.init_renewal_counters(TOKEN);
+    metrics.init_renewal_counters(TOKEN);
     Ok(client)
 }
 
@@ -163,15 +163,15 @@ impl CredentialSource<Token> for TokenSource {
     }
 
     fn on_renewal_finished(&self, failure: Option<&Failure>) {
-        record_token_request(&self.numbers, failure);
+        record_token_request(&self.metrics, failure);
     }
 }
 
 /// Counts a token request, and logs its failure.
-pub fn record_token_request(numbers: &RequestMetrics, failure: Option<&Failure>) {
-    numbers.record_renewal(TOKEN, failure.is_none());
+pub fn record_token_request(metrics: &RequestMetrics, failure: Option<&Failure>) {
+    metrics.record_renewal(TOKEN, failure.is_none());
     if let Some(failure) = failure {
-        let target = &*numbers.target().target;
+        let target = &*metrics.target().target;
         let (cause, context) = (failure.cause, failure.context.as_str());
         tracing::warn!(target, cause, context, "access token request failed");
     }

@@ -52,7 +52,7 @@ const MAX_CLAIMS_BYTES: usize = 1_024;
 pub struct TokenExchange {
     pub settings: config::OnBehalfOf,
     pub client: Client,
-    pub numbers: RequestMetrics,
+    pub metrics: RequestMetrics,
     path: PathAndQuery,
 }
 
@@ -60,13 +60,13 @@ impl TokenExchange {
     pub fn new(
         settings: &config::OnBehalfOf,
         roots: &Roots,
-        numbers: &RequestMetrics,
+        metrics: &RequestMetrics,
     ) -> Result<Self, String> {
         let path = path::build(&[&settings.tenant_id, "oauth2", "v2.0", "token"], "");
         Ok(Self {
             settings: settings.clone(),
-            client: token_client(settings.authority.as_ref(), roots, numbers)?,
-            numbers: numbers.clone(),
+            client: token_client(settings.authority.as_ref(), roots, metrics)?,
+            metrics: metrics.clone(),
             path: path.map_err(|failure| failure.context)?,
         })
     }
