@@ -23,7 +23,8 @@ for (const [name, shown, userName] of [
   test(`with ${name} a user of a node is deleted`, async () => {
     const clientRequestId = "9C4D50EE-2D56-4CD3-8152-34347DC9F2B0";
     const { response, requestId } = await deleteBatchNodeUser(client, { userName, clientRequestId });
-    const { requestId: ofAzure, ...rest } = response;
+    const { requestId: ofAzure, validation, ...rest } = response;
+    assert.equal(validation, undefined);
     assert.deepEqual(rest, { outcome: DeleteOutcome.DELETE_OUTCOME_DELETED, clientRequestId, attempts: 1 });
     assert.match(ofAzure, uuid);
     assert.match(requestId, uuid);
@@ -31,7 +32,8 @@ for (const [name, shown, userName] of [
 
   test(`with ${name} a user of an HMC is deleted`, async () => {
     const { response } = await deleteHmcUser(client, userName);
-    const { userId, ...rest } = response;
+    const { userId, validation, ...rest } = response;
+    assert.equal(validation, undefined);
     assert.deepEqual(rest, { outcome: DeleteOutcome.DELETE_OUTCOME_DELETED, userName, attempts: 1 });
     assert.match(userId, uuid);
   });
