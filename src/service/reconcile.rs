@@ -111,12 +111,14 @@ pub const fn scope(with_open_intents: bool, max: usize) -> Scope {
 }
 
 /// Reads the users of these calls, one at a time for each target, and records the findings. Without an audit log,
-/// records nothing. Reads no further user of a target that fails.
+/// records nothing. Reads no further user of a target that fails. Users that could not be read before come last, so
+/// that one whose read always fails does not keep the others from being read.
 pub fn reconcile<'a>(
     targets: &'a Targets,
     audit: Option<&'a Audit>,
-    cases: Vec<Case>,
+    mut cases: Vec<Case>,
 ) -> impl Stream<Item = CheckedCase> + Send + use<'a> {
+    cases.sort_by_key(Case::is_recorded_unreadable);
     let mut groups: BTreeMap<_, Vec<Case>> = BTreeMap::new();
     for case in cases {
         let target = (case.rpc().to_owned(), case.target().to_owned());

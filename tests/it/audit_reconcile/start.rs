@@ -73,6 +73,22 @@ async fn settled_calls_are_not_read_again() {
     setup.finish();
 }
 
+/// A failure of the target ends the reconciliation of its calls. At the next start, the other calls come first.
+#[tokio::test(flavor = "multi_thread")]
+async fn user_that_can_never_be_read_does_not_stop_the_others() {
+    let mut log = log_of_alice("unknown");
+    log.hmc("reconciled", "a", &by_id("id-1"), "unreadable")
+        .hmc_call("b", &by_id("id-2"), "unknown");
+    let setup = Setup::start(&log, |request| match request.target.as_str() {
+        "/api/users/id-1" => Reply::Close,
+        _ => default_reply(request, 1),
+    })
+    .await;
+    setup.restart(2).await;
+    assert_eq!(setup.found()[1], ["b", "absent", ""]);
+    setup.finish();
+}
+
 /// The HMC has deleted the user, but the server was killed before it received the response.
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_server_is_reconciled_by_next_one() {
