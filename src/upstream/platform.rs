@@ -20,6 +20,7 @@ use crate::{
     config::{AuditSink, PlatformSettings, Roots, Target},
     error::{Failure, resource::ResourceNames, rule::Rule},
     metrics::{CredentialState, RequestMetrics},
+    proto::ErrorReason,
 };
 
 /// The deletion that a caller requests.
@@ -137,6 +138,9 @@ pub trait RequestCredential: Send + Sync {
 
     /// Records that the upstream accepted the credential.
     fn accepted(&self) {}
+
+    /// Records that the upstream refused the credential, even if the request is not repeated with another one.
+    fn refused(&self) {}
 }
 
 /// The part of a configured target that differs between platforms.
@@ -285,7 +289,10 @@ pub trait Platform: Sized + Send + Sync + 'static {
         failure: Option<&Failure>,
         _budget: &RetryBudget,
     ) {
-        if failure.is_none_or(classify::reached_authorization) {
+        let reason = failure.map(|failure| failure.reason);
+        if reason == Some(ErrorReason::UpstreamCredentialsRejected) {
+            credential.refused();
+        } else if failure.is_none_or(classify::reached_authorization) {
             credential.accepted();
         }
     }

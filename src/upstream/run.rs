@@ -211,9 +211,12 @@ impl<P: Platform> Run<'_, P> {
 
     /// Returns the limits of a request. A DELETE leaves time to read the user if it gets no response.
     fn request_limits(&self, purpose: Purpose) -> Cow<'_, CallLimits> {
+        if purpose != Purpose::Delete || !P::READS_USER {
+            return Cow::Borrowed(self.limits);
+        }
         let remaining = self.limits.deadline.remaining();
         let reserved = MAX_RESERVED.min(remaining / RESERVED_PART);
-        if purpose == Purpose::Delete && P::READS_USER && reserved >= MIN_ATTEMPT {
+        if reserved >= MIN_ATTEMPT {
             Cow::Owned(self.limits.within(remaining.saturating_sub(reserved)))
         } else {
             Cow::Borrowed(self.limits)

@@ -19,12 +19,11 @@ use crate::{
     proto::ErrorReason,
     upstream::{
         call_limits::CallLimits,
-        classify::{self, ErrorFacts},
+        classify::ErrorFacts,
         client::{Change, Request, sensitive_header},
         instrument::Operation,
         platform::{
-            Call, CredentialCheck, Order, OutgoingRequest, Platform, Purpose, ReceivedResponse,
-            RequestCredential as _, TargetInputs,
+            Call, CredentialCheck, Order, OutgoingRequest, Platform, ReceivedResponse, TargetInputs,
         },
         redact::Secrets,
         response::Response,
@@ -229,23 +228,6 @@ impl Platform for AzureBatch {
         headers.insert(OCP_DATE, sensitive_header(&date)?);
         headers.insert(AUTHORIZATION, authorization);
         Ok(())
-    }
-
-    /// Drops a token of a caller that was refused, even if the request is not repeated.
-    fn record_response(
-        &self,
-        _purpose: Purpose,
-        credential: &TokenOrKey,
-        failure: Option<&Failure>,
-        _budget: &RetryBudget,
-    ) {
-        let is_refused = failure
-            .is_some_and(|failure| failure.reason == ErrorReason::UpstreamCredentialsRejected);
-        if let (true, TokenOrKey::CallersToken(tokens, lease)) = (is_refused, credential) {
-            tokens.discard(lease);
-        } else if failure.is_none_or(classify::reached_authorization) {
-            credential.accepted();
-        }
     }
 
     fn renew(&self, credential: &TokenOrKey, budget: &RetryBudget) -> bool {

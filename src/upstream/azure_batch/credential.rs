@@ -60,6 +60,13 @@ impl RequestCredential for TokenOrKey {
             lease.accepted();
         }
     }
+
+    /// Drops the token of a caller, so that the next call of the person does not send it again.
+    fn refused(&self) {
+        if let Self::CallersToken(person, lease) = self {
+            person.discard(lease);
+        }
+    }
 }
 
 impl Credential {
