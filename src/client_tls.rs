@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use rustls::{
-    ClientConfig, Error, RootCertStore,
+    ClientConfig, ConfigBuilder, Error, RootCertStore, WantsVerifier,
     client::{WebPkiServerVerifier, danger::ServerCertVerifier},
     crypto::{CryptoProvider, ring},
     pki_types::CertificateDer,
@@ -31,25 +31,35 @@ pub fn config(
     certificates: &[CertificateDer<'static>],
     alpn: &[&[u8]],
 ) -> Result<ClientConfig, String> {
-    let provider = Arc::new(ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?;
     // Plaintext HTTP, which is used for loopback hosts, must work on systems that have no authorities.
     let mut config = if url.scheme() == "http" {
-        builder
+        builder()?
             .with_root_certificates(RootCertStore::empty())
             .with_no_client_auth()
     } else {
-        let verifier =
-            verifier(trust, certificates, provider).map_err(|error| error.to_string())?;
-        builder
-            .dangerous()
-            .with_custom_certificate_verifier(verifier)
-            .with_no_client_auth()
+        verified(trust, certificates)?
     };
     config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
     Ok(config)
+}
+
+/// Returns the configuration of TLS 1.2 or newer for connections to servers that these authorities vouch for.
+pub fn verified(
+    trust: Trust,
+    certificates: &[CertificateDer<'static>],
+) -> Result<ClientConfig, String> {
+    let verifier = verifier(trust, certificates, Arc::new(ring::default_provider()));
+    let verifier = verifier.map_err(|error| error.to_string())?;
+    let builder = builder()?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier);
+    Ok(builder.with_no_client_auth())
+}
+
+fn builder() -> Result<ConfigBuilder<ClientConfig, WantsVerifier>, String> {
+    ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())
 }
 
 fn verifier(

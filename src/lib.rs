@@ -24,6 +24,7 @@ pub mod jwks;
 pub mod metrics;
 pub mod names;
 pub mod pattern;
+pub mod postgres;
 pub mod proto;
 mod public_keys;
 pub mod rlimit;

@@ -16,6 +16,7 @@ mod schema;
 pub(crate) mod secret;
 mod server;
 mod source;
+mod store;
 mod table;
 mod targets;
 pub(crate) mod tls;
@@ -42,6 +43,7 @@ pub use self::{
     schema::Key,
     server::{Limits, Server},
     source::{Source, differences},
+    store::{Postgres, Store, is_loopback, parse_url},
     targets::{PlatformSettings, Target, TargetSummary},
     tracing::Tracing,
     values::Roots,
@@ -67,6 +69,8 @@ table! {
         server: Server = subtable_or_defaults();
         /// The audit log, which records every deletion.
         audit: Audit = subtable_or_defaults();
+        /// The state that survives a process, or that replicas share.
+        store: Store = subtable_or_defaults();
         /// The export of traces.
         tracing: Option<Tracing> = subtable().optional("none: nothing is exported");
         /// The targets of all platforms.

@@ -6,6 +6,7 @@ mod format;
 mod process;
 mod registry;
 mod reloads;
+mod store;
 mod upstreams;
 
 use std::sync::{Mutex, atomic::Ordering};
@@ -29,6 +30,7 @@ pub use self::{
     calls::Outcomes,
     format::Format,
     reloads::Content,
+    store::Store as StoreMetrics,
     upstreams::{
         Credential as CredentialState, RequestMetrics, RequestResult, State as TargetState,
         Target as TargetName,
@@ -75,6 +77,7 @@ pub struct Metrics {
     pub upstreams: Upstreams,
     pub(crate) audit: Audit,
     pub(crate) server: Server,
+    pub(crate) store: StoreMetrics,
 }
 
 /// Values that are read at each scrape.
@@ -103,6 +106,7 @@ impl Default for Metrics {
             upstreams: Upstreams::new(registry.sub_registry_with_prefix("upstream")),
             audit: Audit::new(registry),
             reloads: Reloads::new(registry),
+            store: StoreMetrics::new(registry),
             registry: root,
         }
     }

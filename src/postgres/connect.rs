@@ -1,0 +1,167 @@
+//! Connects to the database.
+
+use std::{path::Path, time::Duration};
+
+use deadpool::managed::{self, Metrics, RecycleError};
+use rustls::{ClientConfig, pki_types::CertificateDer};
+use tokio_postgres::{
+    Client, Config, NoTls,
+    config::{Host, SslMode},
+    error::SqlState,
+};
+use tokio_postgres_rustls::MakeRustlsConnect;
+use zeroize::Zeroizing;
+
+use super::{Error, schema};
+use crate::{
+    client_tls::{self, Trust},
+    config::{self, pem, secret::SecretSource},
+};
+
+/// Time without an acknowledgement after which TCP closes a connection.
+const TCP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Creates the connections of the pool.
+pub(super) struct Manager {
+    url: SecretSource,
+    /// The parameters of the URL when it was read first, in case that it is not valid later.
+    first: Config,
+    roots: config::Roots,
+    statement_timeout: Duration,
+}
+
+impl Manager {
+    pub(super) fn new(config: &config::Postgres) -> Result<Self, String> {
+        let url = config.url.read().map_err(|error| error.to_string())?;
+        let first = config::parse_url(url.expose());
+        Ok(Self {
+            url: config.url.clone(),
+            first: first.map_err(|error| format!("the URL {error}"))?,
+            roots: config.roots.clone(),
+            statement_timeout: config.statement_timeout,
+        })
+    }
+
+    pub(super) fn name(&self) -> String {
+        let config = &self.first;
+        let hosts = config.get_hosts().iter().map(|host| match host {
+            Host::Tcp(name) => name.clone(),
+            Host::Unix(path) => path.display().to_string(),
+        });
+        let hosts: Vec<_> = hosts.collect();
+        let database = config.get_dbname().or(config.get_user());
+        format!(
+            "postgres {}/{}",
+            hosts.join(","),
+            database.unwrap_or_default()
+        )
+    }
+
+    pub(super) fn password(&self) -> Zeroizing<Vec<u8>> {
+        let config = self.parameters();
+        Zeroizing::new(config.get_password().unwrap_or_default().to_vec())
+    }
+
+    /// Returns the parameters of the URL in the file, which may have changed.
+    fn parameters(&self) -> Config {
+        let url = self.url.read().ok();
+        let config = url.and_then(|url| config::parse_url(url.expose()).ok());
+        let mut config = config.unwrap_or_else(|| self.first.clone());
+        let options = format!(
+            "{} -c search_path={} -c statement_timeout={}",
+            config.get_options().unwrap_or_default(),
+            schema::NAME,
+            self.statement_timeout.as_millis()
+        );
+        config.options(options.trim());
+        config.tcp_user_timeout(TCP_TIMEOUT);
+        config.keepalives_idle(TCP_TIMEOUT);
+        if config.get_application_name().is_none() {
+            config.application_name("useradmin");
+        }
+        config
+    }
+
+    /// Connects, and returns the client and the parameters that were used. Does not check the schema.
+    pub(super) async fn connect(&self) -> Result<Client, Error> {
+        let mut config = self.parameters();
+        let failed = |error| error_before_sending(&error);
+        let Some(file) = &self.roots.file else {
+            // The file of the URL may name another host than at the start.
+            if !config::is_loopback(&config) {
+                let text = "a database on another host needs TLS: `ca_file` is missing";
+                return Err(Error::NotSent(text.to_owned()));
+            }
+            config.ssl_mode(SslMode::Disable);
+            let (client, connection) = config.connect(NoTls).await.map_err(failed)?;
+            tokio::spawn(connection);
+            return Ok(client);
+        };
+        config.ssl_mode(SslMode::Require);
+        let tls = MakeRustlsConnect::new(self.tls(file)?);
+        let (client, connection) = config.connect(tls).await.map_err(failed)?;
+        tokio::spawn(connection);
+        Ok(client)
+    }
+
+    /// Returns the configuration of TLS with the authorities in the file, or with those at the start if the file is not
+    /// valid any more.
+    fn tls(&self, file: &Path) -> Result<ClientConfig, Error> {
+        let roots = pem::roots(file, Trust::ReplaceSystem);
+        let roots: Vec<CertificateDer<'static>> = match roots {
+            Ok((certificates, _warnings)) => certificates,
+            Err(_) => self.roots.certificates.clone(),
+        };
+        client_tls::verified(Trust::ReplaceSystem, &roots).map_err(Error::NotSent)
+    }
+}
+
+impl managed::Manager for Manager {
+    type Type = Client;
+    type Error = Error;
+
+    async fn create(&self) -> Result<Client, Error> {
+        let client = self.connect().await?;
+        schema::check(&client).await?;
+        Ok(client)
+    }
+
+    async fn recycle(&self, client: &mut Client, _: &Metrics) -> managed::RecycleResult<Error> {
+        if client.is_closed() {
+            return Err(RecycleError::message("closed"));
+        }
+        Ok(())
+    }
+}
+
+/// Describes an error without the values of the statement.
+pub(super) fn describe(error: &tokio_postgres::Error) -> String {
+    if let Some(error) = error.as_db_error() {
+        return format!("{} (SQLSTATE {})", error.message(), error.code().code());
+    }
+    let error: &dyn std::error::Error = error;
+    match error.source() {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
+}
+
+/// Returns the error of a statement.
+pub(super) fn error(error: &tokio_postgres::Error) -> Error {
+    let text = describe(error);
+    let schema = [
+        SqlState::UNDEFINED_TABLE,
+        SqlState::UNDEFINED_FUNCTION,
+        SqlState::UNDEFINED_COLUMN,
+        SqlState::INVALID_SCHEMA_NAME,
+        SqlState::INSUFFICIENT_PRIVILEGE,
+    ];
+    match error.code() {
+        Some(code) if schema.contains(code) => Error::Schema(text),
+        _ => Error::Unavailable(text),
+    }
+}
+
+fn error_before_sending(error: &tokio_postgres::Error) -> Error {
+    Error::NotSent(describe(error))
+}

@@ -1,0 +1,174 @@
+//! The PostgreSQL database that replicas share: connections, TLS, schema. Other modules call the functions of the schema
+//! in `migrations/`; each call is one statement and one transaction.
+
+mod connect;
+mod schema;
+
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
+
+use deadpool::{
+    Runtime,
+    managed::{Object, Pool, PoolError},
+};
+use tokio::time::timeout;
+use tokio_postgres::{
+    Row, RowStream,
+    types::{ToSql, Type},
+};
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use self::connect::Manager;
+pub use self::schema::{Migrated, migrate};
+use crate::{config, metrics::StoreMetrics};
+
+/// Time beyond the limit of a statement after which its connection counts as broken.
+const GRACE: Duration = Duration::from_millis(500);
+
+/// A parameter of a statement, with its type.
+pub type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
+
+/// Why a statement failed.
+#[derive(Debug)]
+pub enum Error {
+    /// The database cannot be reached, or the statement failed. Repeating it may succeed. It is unknown whether the
+    /// statement took effect.
+    Unavailable(String),
+    /// As [`Error::Unavailable`], but the statement was not sent.
+    NotSent(String),
+    /// The schema is missing or too old, or the user of the database has too few rights.
+    Schema(String),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::Unavailable(text) | Self::NotSent(text) | Self::Schema(text)) = self;
+        f.write_str(text)
+    }
+}
+
+pub struct Database {
+    pool: Pool<Manager>,
+    statement_timeout: Duration,
+    /// Hosts and name of the database, for log lines.
+    name: String,
+    /// Name of this process among the replicas.
+    pub replica: String,
+    /// Time after which a replica that is not heard of counts as dead.
+    pub lease: Duration,
+    metrics: StoreMetrics,
+}
+
+impl Database {
+    /// Creates a pool without connections. Fails if the authorities or the URL cannot be used.
+    pub fn new(config: &config::Postgres, metrics: StoreMetrics) -> Result<Self, String> {
+        let manager = Manager::new(config)?;
+        let name = manager.name();
+        let pool = Pool::builder(manager)
+            .max_size(config.max_connections as usize)
+            .wait_timeout(Some(config.connect_timeout))
+            .create_timeout(Some(config.connect_timeout))
+            .recycle_timeout(Some(config.connect_timeout))
+            .runtime(Runtime::Tokio1)
+            .build()
+            .map_err(|error| error.to_string())?;
+        Ok(Self {
+            pool,
+            statement_timeout: config.statement_timeout,
+            name,
+            replica: Uuid::new_v4().to_string(),
+            lease: config.lease,
+            metrics,
+        })
+    }
+
+    /// Returns hosts and name of the database, without user and password.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Returns the password of the URL, which may be empty.
+    pub fn password(&self) -> Zeroizing<Vec<u8>> {
+        self.pool.manager().password()
+    }
+
+    /// Connects unless there is a connection, and checks the schema.
+    pub async fn check(&self) -> Result<(), Error> {
+        self.connection().await.map(drop)
+    }
+
+    async fn connection(&self) -> Result<Object<Manager>, Error> {
+        let connected = self.pool.get().await;
+        self.metrics.set_connections(self.pool.status().size);
+        connected.map_err(|error| {
+            self.metrics.connect_failed();
+            match error {
+                PoolError::Backend(error) => error,
+                PoolError::Timeout(_) => {
+                    Error::NotSent("no connection to the database in time".to_owned())
+                }
+                error => Error::NotSent(error.to_string()),
+            }
+        })
+    }
+
+    /// Runs a statement, and returns its rows. `what` names it in the metrics.
+    pub async fn query(
+        &self,
+        what: &'static str,
+        sql: &str,
+        parameters: &[Parameter<'_>],
+    ) -> Result<Vec<Row>, Error> {
+        let connection = self.connection().await?;
+        let start = Instant::now();
+        let limit = self.statement_timeout + GRACE;
+        let result = timeout(limit, connection.query_typed(sql, parameters)).await;
+        self.metrics.observe(what, start.elapsed());
+        match result {
+            Ok(Ok(rows)) => Ok(rows),
+            Ok(Err(error)) => Err(connect::error(&error)),
+            Err(_) => {
+                // The connection is closed, because its next answer may be that to this statement.
+                drop(Object::take(connection));
+                Err(Error::Unavailable(
+                    "the database does not answer".to_owned(),
+                ))
+            }
+        }
+    }
+
+    /// Runs a statement that returns exactly one row.
+    pub async fn query_one(
+        &self,
+        what: &'static str,
+        sql: &str,
+        parameters: &[Parameter<'_>],
+    ) -> Result<Row, Error> {
+        let rows = self.query(what, sql, parameters).await?;
+        let row = rows.into_iter().next();
+        row.ok_or_else(|| Error::Unavailable("the database returned nothing".to_owned()))
+    }
+
+    /// Runs a statement, and returns its rows as they arrive. There is no time limit.
+    pub async fn stream(
+        &self,
+        sql: &str,
+        parameters: &[Parameter<'_>],
+    ) -> Result<RowStream, Error> {
+        let connection = self.connection().await?;
+        // The connection ends with the stream, so that other statements do not wait for it.
+        let client = Object::take(connection);
+        client
+            .batch_execute("SET statement_timeout = 0")
+            .await
+            .map_err(|error| connect::error(&error))?;
+        let parameters = parameters
+            .iter()
+            .map(|(value, kind)| (*value, kind.clone()));
+        let rows = client.query_typed_raw(sql, parameters).await;
+        rows.map_err(|error| connect::error(&error))
+    }
+}
