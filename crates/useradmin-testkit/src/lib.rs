@@ -23,6 +23,7 @@ mod failure;
 mod hmc;
 mod outcome;
 pub mod pki;
+mod postgres;
 mod process;
 mod secure;
 mod targets;
@@ -39,6 +40,7 @@ pub use azure_batch::{
 pub use collector::{Collector, ReceivedSpan};
 pub use failure::CallFailure;
 pub use hmc::{HmcSetup, ScriptedReply, Step, default_reply, error_reply, with_timeout};
+pub use postgres::{Database, Postgres};
 pub use process::{
     Process, configure, configure_with_admin, free_port, program, run, run_with_env,
 };

@@ -1,0 +1,3 @@
+//! The store in PostgreSQL. Without `USERADMIN_POSTGRES_BIN`, these tests do nothing but report that they are skipped.
+
+mod rig;
