@@ -27,6 +27,7 @@ mod postgres;
 mod process;
 mod secure;
 mod targets;
+mod tcp_proxy;
 mod tokens;
 mod upstream;
 mod wait;
@@ -46,6 +47,7 @@ pub use process::{
 };
 pub use secure::{SecureClient, alert, connect, connector};
 pub use targets::{batch_section, hmc_reply_or, hmc_section, token_reply_or, write_secret};
+pub use tcp_proxy::{Cut, TcpProxy};
 pub use tokens::{Signer, default_claims, now};
 pub use upstream::{Reply, Request as ReceivedRequest, Settings, Upstream, serve};
 pub use wait::{assert_immediate, http_get, wait_until};

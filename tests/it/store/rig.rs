@@ -1,20 +1,24 @@
 //! The PostgreSQL server and the proxy of `useradmin-testkit` do what the tests of the store rely on.
 
 use std::{
+    env, fs,
     process::Command,
     time::{Duration, Instant},
 };
 
 use useradmin_testkit::{
-    Database, Postgres,
+    App, Database, Postgres,
     pki::{Authority, Validity},
 };
 
-/// Runs a statement through the port of this URL, like any client. Returns the rows or the error.
-fn psql(url: &str, statement: &str) -> Result<String, String> {
-    let bin = std::env::var("USERADMIN_POSTGRES_BIN").unwrap();
+/// Runs these statements on one connection to this URL. Returns the rows or the error.
+pub fn psql(url: &str, statements: &[&str]) -> Result<String, String> {
+    let bin = env::var("USERADMIN_POSTGRES_BIN").unwrap();
     let mut psql = Command::new(format!("{bin}/psql"));
-    psql.args(["-XAt", "-c", statement, url]);
+    psql.args(["-XAt", "-v", "ON_ERROR_STOP=1", url]);
+    for statement in statements {
+        psql.args(["-c", statement]);
+    }
     let output = psql.env("PGCONNECT_TIMEOUT", "2").output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap().trim_end().to_owned();
     if output.status.success() {
@@ -24,7 +28,7 @@ fn psql(url: &str, statement: &str) -> Result<String, String> {
     }
 }
 
-fn count(database: &Database<'_>) -> String {
+pub fn count(database: &Database<'_>) -> String {
     database.sql("SELECT count(*) FROM t").unwrap()
 }
 
@@ -40,15 +44,15 @@ fn databases_of_shared_server_are_separate() {
         database.sql("CREATE TABLE t (id int)").unwrap();
         let found = psql(
             &database.url("rig_reader"),
-            "SELECT current_user, current_database()",
+            &["SELECT current_user, current_database()"],
         );
         assert_eq!(found, Ok(format!("rig_reader|{name}")));
-        let error = psql(&database.url("rig_reader"), "SELECT * FROM t").unwrap_err();
+        let error = psql(&database.url("rig_reader"), &["SELECT * FROM t"]).unwrap_err();
         assert!(error.contains("permission denied"), "{error}");
     }
     let url = postgres.url("postgres");
-    assert_eq!(psql(&url, "SELECT 1"), Ok("1".to_owned()));
-    let error = psql(&url.replace(":kanari", ":other"), "SELECT 1").unwrap_err();
+    assert_eq!(psql(&url, &["SELECT 1"]), Ok("1".to_owned()));
+    let error = psql(&url.replace(":kanari", ":other"), &["SELECT 1"]).unwrap_err();
     assert!(error.contains("password authentication failed"), "{error}");
     assert!(postgres.sql("SELECT no_column").is_err());
 }
@@ -66,10 +70,10 @@ fn committed_rows_survive_kill_and_restart() {
         ("fast", Postgres::stop_fast),
         ("none", |_| {}),
     ] {
-        psql(&url, "INSERT INTO t VALUES (1)").unwrap();
+        psql(&url, &["INSERT INTO t VALUES (1)"]).unwrap();
         stop(&postgres);
         if case != "none" {
-            let error = psql(&url, "SELECT 1").unwrap_err();
+            let error = psql(&url, &["SELECT 1"]).unwrap_err();
             assert!(error.contains("Connection refused"), "{case}: {error}");
         }
         postgres.restart();
@@ -86,11 +90,11 @@ fn paused_server_responds_after_resume() {
     let url = postgres.url("postgres");
     postgres.pause();
     let start = Instant::now();
-    let error = psql(&url, "SELECT 1").unwrap_err();
+    let error = psql(&url, &["SELECT 1"]).unwrap_err();
     assert!(error.contains("timeout expired"), "{error}");
     assert!(start.elapsed() >= Duration::from_secs(1));
     postgres.resume();
-    assert_eq!(psql(&url, "SELECT 1"), Ok("1".to_owned()));
+    assert_eq!(psql(&url, &["SELECT 1"]), Ok("1".to_owned()));
     // A server that is dropped while it is suspended ends, too.
     postgres.pause();
 }
@@ -101,10 +105,10 @@ fn parameter_is_set_for_new_sessions() {
         return;
     };
     let url = postgres.url("postgres");
-    psql(&url, "CREATE TABLE t (id int)").unwrap();
+    psql(&url, &["CREATE TABLE t (id int)"]).unwrap();
     for (value, expected) in [("on", Err("read-only")), ("off", Ok("INSERT 0 1"))] {
         postgres.set("default_transaction_read_only", value);
-        match (psql(&url, "INSERT INTO t VALUES (1)"), expected) {
+        match (psql(&url, &["INSERT INTO t VALUES (1)"]), expected) {
             (Ok(found), Ok(expected)) => assert_eq!(found, expected),
             (Err(error), Err(expected)) => assert!(error.contains(expected), "{error}"),
             (found, _) => panic!("{value}: {found:?}"),
@@ -119,21 +123,21 @@ fn server_with_certificate_refuses_plaintext() {
     let Some(postgres) = Postgres::start_with_tls(&identity) else {
         return;
     };
-    let folder = useradmin_testkit::App::folder();
+    let folder = App::folder();
     let file = folder.join("ca.pem");
     let url = postgres.url("postgres");
     let verified = |authority: &Authority| {
-        std::fs::write(&file, authority.pem()).unwrap();
+        fs::write(&file, authority.pem()).unwrap();
         let url = format!(
             "{url}?sslmode=verify-full&sslrootcert={}&sslsni=0",
             file.display()
         );
-        psql(&url, "SELECT 1")
+        psql(&url, &["SELECT 1"])
     };
     assert_eq!(verified(&authority), Ok("1".to_owned()));
     let error = verified(&Authority::new()).unwrap_err();
     // Both authorities have the same name, so that it is the signature that does not verify.
     assert!(error.contains("SSL error"), "{error}");
-    let error = psql(&format!("{url}?sslmode=disable"), "SELECT 1").unwrap_err();
+    let error = psql(&format!("{url}?sslmode=disable"), &["SELECT 1"]).unwrap_err();
     assert!(error.contains("no encryption"), "{error}");
 }
