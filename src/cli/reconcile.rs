@@ -18,6 +18,7 @@ use crate::{
     config::{self, AuditSink, Config},
     error::Failure,
     metrics::Metrics,
+    postgres::Database,
     service::reconcile::{CheckedCase, UserState, reconcile, scope},
     signals, telemetry,
     upstream::registry::Targets,
@@ -78,7 +79,9 @@ async fn reconcile_log(config: &Config, dry_run: bool) -> Result<bool, Error> {
         return Err((text, 1));
     }
     let metrics = Arc::<Metrics>::default();
-    let targets = Targets::new(config, &metrics).map_err(|error| (error, BAD_CONFIGURATION))?;
+    let targets = Database::of(config, &metrics)
+        .and_then(|database| Targets::new(config, &metrics, database.as_ref()));
+    let targets = targets.map_err(|error| (error, BAD_CONFIGURATION))?;
     // Stops at the first signal, so that the chain is complete and no session stays open.
     let (stop, _) = signals::stop().map_err(|error| (error.to_string(), 1))?;
     let mut stop = Box::pin(stop);

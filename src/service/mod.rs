@@ -60,7 +60,11 @@ impl Shared {
         let source = |issuer: &JwtIssuer| jwks::source(issuer, &metrics);
         let access = Access::new(config, None, source, &metrics)?;
         Ok(Self {
-            targets: Targets::new(config, &metrics)?,
+            targets: Targets::new(
+                config,
+                &metrics,
+                crate::postgres::Database::of(config, &metrics)?.as_ref(),
+            )?,
             access: ArcSwap::from_pointee(access),
             quotas: Quotas::default(),
             refusals: Arc::default(),

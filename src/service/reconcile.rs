@@ -24,10 +24,11 @@ const MAX_AT_START: usize = 1_000;
 const OPEN_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Failures that concern a target, not a user.
-const OF_TARGET: [ErrorReason; 7] = [
+const OF_TARGET: [ErrorReason; 8] = [
     ErrorReason::UnknownTarget,
     ErrorReason::Overloaded,
     ErrorReason::CircuitOpen,
+    ErrorReason::AuditUnavailable,
     ErrorReason::DeadlineExceeded,
     ErrorReason::UpstreamCredentialsRejected,
     ErrorReason::UpstreamSessionLimit,
