@@ -19,6 +19,7 @@ use uuid::Uuid;
 use crate::{canary::DATABASE_PASSWORD, free_port, pki::Identity, wait::block_until};
 
 mod account;
+mod migrated;
 mod processes;
 
 use account::{give, run_as, unprivileged_user};
