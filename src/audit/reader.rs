@@ -3,7 +3,7 @@
 
 use std::io::{self, BufRead as _, BufReader, Read};
 
-use ring::digest::{Context, SHA256};
+use ring::digest::{Context, SHA256, digest};
 use serde_json::{Map, Value};
 
 use super::{
@@ -29,7 +29,17 @@ const OUTCOMES: [(&str, bool); 9] = [
 const UNKNOWN: &str = "unknown";
 
 /// Findings of reconciliations, and whether each settles the call.
-const FINDINGS: [(&str, bool); 3] = [("absent", true), ("present", true), ("unreadable", false)];
+/// The last five are outcomes of calls that another replica had recorded as unknown.
+const FINDINGS: [(&str, bool); 8] = [
+    ("absent", true),
+    ("present", true),
+    ("unreadable", false),
+    ("deleted", true),
+    ("already_absent", true),
+    ("absent_after_retry", true),
+    ("not_deleted", true),
+    ("not_sent", true),
+];
 
 /// Keys that describe the line itself, not the call.
 const LINE_KEYS: [&str; 5] = ["v", "ts", "seq", "prev", "carried"];
@@ -108,6 +118,17 @@ pub(super) struct Line {
 }
 
 impl Line {
+    /// Creates the line of a record that a database has stored.
+    pub(super) fn new(text: String) -> Self {
+        Self {
+            len: text.len() as u64,
+            ended: true,
+            blank: false,
+            hash: hex(digest(&SHA256, text.as_bytes()).as_ref()),
+            text: text.into_bytes(),
+        }
+    }
+
     /// Parses the line as a record. Errors describe the fault without quoting the line.
     pub(super) fn record(&self) -> Result<Record, String> {
         let whole = self
@@ -177,7 +198,7 @@ fn parse(line: &[u8]) -> Result<Record, String> {
         return Err("no record: not a JSON object".to_owned());
     };
     let number = |key: &str| fields.get(key).and_then(Value::as_u64);
-    if !number("v").is_some_and(|version| (1..=LATEST_VERSION).contains(&version)) {
+    if !number("v").is_some_and(|version| (1..=LATEST_VERSION.into()).contains(&version)) {
         return Err(wrong_type("v", "1 or 2"));
     }
     let seq = number("seq").ok_or_else(|| wrong_type("seq", "a whole number"))?;

@@ -192,6 +192,31 @@ pub const AUDIT_VERIFY: Sections = Sections {
     documents: "docs/audit.md",
 };
 
+pub const STORE: Sections = Sections {
+    examples: &[STORE_MIGRATE.examples[0], "useradmin store help migrate"],
+    ..STORE_MIGRATE
+};
+
+pub const STORE_MIGRATE: Sections = Sections {
+    examples: &[
+        "useradmin store migrate --config owner.toml",
+        "useradmin store migrate --config owner.toml --grant-to useradmin",
+    ],
+    variables: &[],
+    exit_codes: &[
+        ("0", "The schema has the version that this program needs"),
+        (
+            "1",
+            "The database cannot be reached, or refused a statement",
+        ),
+        (
+            "2",
+            "The configuration has no database, or it or an argument is invalid",
+        ),
+    ],
+    documents: "docs/store.md",
+};
+
 pub const PROTOSET: Sections = generated(
     &["useradmin protoset >useradmin.protoset"],
     "docs/clients.md, docs/debugging.md",
