@@ -14,8 +14,8 @@ use useradmin_testkit::{
     App, Process, ReceivedRequest, Reply, SecureClient, Signer, Step, Upstream, batch_deleted,
     batch_error, batch_request, batch_section,
     canary::{
-        CALLERS_TOKEN, CLIENT_SECRET, LogCapture, PASSWORD, SESSION, SHARED_KEY, TOKEN, find,
-        logged_crates,
+        CALLERS_TOKEN, CLIENT_SECRET, DATABASE_PASSWORD, LogCapture, PASSWORD, SESSION, SHARED_KEY,
+        TOKEN, find, logged_crates,
     },
     default_claims, default_reply, delete_by_id, delete_by_name, error_reply, free_port,
     hmc_section, http_get, token_reply_or,
@@ -32,6 +32,7 @@ fn canary_is_detected_in_every_encoding() {
         (SESSION, "a session ID"),
         (TOKEN, "an access token"),
         (CALLERS_TOKEN, "the token of a caller"),
+        (DATABASE_PASSWORD, "the password of the database"),
     ] {
         let form: String = url::form_urlencoded::byte_serialize(canary.as_bytes()).collect();
         let mut texts = vec![canary.to_owned(), form, format!("{:?}", canary.as_bytes())];

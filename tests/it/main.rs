@@ -95,6 +95,7 @@ mod sandbox;
 mod server;
 mod shared_key;
 mod stop_under_load;
+mod store;
 mod texts;
 mod tokens;
 mod traces;

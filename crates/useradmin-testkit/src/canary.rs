@@ -29,9 +29,11 @@ pub const PASSWORD: &str = "kanari-password-1";
 pub const SESSION: &str = "kanari-session-";
 pub const TOKEN: &str = "kanari-token-";
 pub const CALLERS_TOKEN: &str = "kanari-bearer-of-a-caller";
+/// Needs percent-encoding in a URL.
+pub const DATABASE_PASSWORD: &str = "kanari-database-@:/%201";
 
 /// Prefixes of the canaries, each with the name of its secret.
-const NAMES: [(&str, &str); 7] = [
+const NAMES: [(&str, &str); 8] = [
     ("kanari-secret", "the client secret"),
     ("kanari-key", "the shared key"),
     ("kanari-password", "the HMC's password"),
@@ -39,6 +41,7 @@ const NAMES: [(&str, &str); 7] = [
     ("kanari-token", "an access token"),
     ("kanari-assertion", "the token of a workload"),
     ("kanari-bearer", "the token of a caller"),
+    ("kanari-database", "the password of the database"),
 ];
 
 /// Returns the encodings in which the word may appear: verbatim, in base64 at each of the three alignments, and as a

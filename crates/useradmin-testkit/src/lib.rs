@@ -23,9 +23,11 @@ mod failure;
 mod hmc;
 mod outcome;
 pub mod pki;
+mod postgres;
 mod process;
 mod secure;
 mod targets;
+mod tcp_proxy;
 mod tokens;
 mod upstream;
 mod wait;
@@ -39,11 +41,13 @@ pub use azure_batch::{
 pub use collector::{Collector, ReceivedSpan};
 pub use failure::CallFailure;
 pub use hmc::{HmcSetup, ScriptedReply, Step, default_reply, error_reply, with_timeout};
+pub use postgres::{Database, Postgres};
 pub use process::{
     Process, configure, configure_with_admin, free_port, program, run, run_with_env,
 };
 pub use secure::{SecureClient, alert, connect, connector};
 pub use targets::{batch_section, hmc_reply_or, hmc_section, token_reply_or, write_secret};
+pub use tcp_proxy::{Cut, TcpProxy};
 pub use tokens::{Signer, default_claims, now};
 pub use upstream::{Reply, Request as ReceivedRequest, Settings, Upstream, serve};
 pub use wait::{assert_immediate, http_get, wait_until};

@@ -1,6 +1,9 @@
 //! Polling for a state that can only be observed from outside the server.
 
-use std::time::Duration;
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -25,6 +28,18 @@ pub async fn wait_until(case: &str, mut condition: impl AsyncFnMut() -> bool) {
         timeout(WAIT_LIMIT, polling).await.is_ok(),
         "condition not reached: {case}"
     );
+}
+
+/// Waits like [`wait_until`], but blocks the thread.
+pub fn block_until(case: &str, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(
+            start.elapsed() < WAIT_LIMIT,
+            "condition not reached: {case}"
+        );
+        thread::sleep(POLL_INTERVAL);
+    }
 }
 
 /// Time limit of a rejection due to lack of capacity, on an idle machine.

@@ -1,0 +1,4 @@
+//! The store in PostgreSQL. Without `USERADMIN_POSTGRES_BIN`, these tests do nothing but report that they are skipped.
+
+mod proxy;
+mod rig;
