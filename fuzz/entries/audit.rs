@@ -10,7 +10,7 @@ use std::{
 
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
-use useradmin::audit::{Scope, Summary, VerifyOptions, unsettled, verify};
+use useradmin::audit::{Scope, Summary, VerifyOptions, unsettled_in_file, verify};
 
 /// Separator between two files.
 const SEPARATOR: &[u8] = b"\x0C\n";
@@ -84,7 +84,7 @@ fn check_unsettled(file: &Path, valid: bool) {
         with_open_intents: true,
         max: usize::MAX,
     };
-    let cases = unsettled(file, &scope).expect("the file can be read");
+    let cases = unsettled_in_file(file, scope).expect("the file can be read");
     let found: Vec<_> = cases.readable.newest.iter().collect();
     assert!(cases.readable.older == 0 && cases.not_readable.newest.is_empty());
     let text = fs::read(file).expect("the file can be read");

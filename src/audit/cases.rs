@@ -113,7 +113,7 @@ async fn unsettled_in_database(database: &Database, scope: Scope) -> io::Result<
 
 /// Reads a log and its newest renamed predecessor. The predecessor is read first, because later records in the log may
 /// settle its calls.
-fn unsettled_in_file(log: &Path, scope: Scope) -> io::Result<Cases> {
+pub fn unsettled_in_file(log: &Path, scope: Scope) -> io::Result<Cases> {
     let mut search = Search::new(scope);
     if let Some(older) = predecessor(log) {
         search.read(File::open(older)?)?;

@@ -29,7 +29,7 @@ pub(crate) use self::{
     record::{CallFields, CallMembers, Charge, Entry, Event, Record},
 };
 pub use self::{
-    cases::{CaseList, Cases, Log, Scope, unsettled},
+    cases::{CaseList, Cases, Log, Scope, unsettled, unsettled_in_file},
     chain::Head,
     record::Case,
     verify::{Finding, Summary, UnreadableFile, VerifyOptions, verify},

@@ -1,4 +1,5 @@
 //! The store in PostgreSQL. Without `USERADMIN_POSTGRES_BIN`, these tests do nothing but report that they are skipped.
 
+mod audit;
 mod proxy;
 mod rig;
