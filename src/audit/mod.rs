@@ -9,6 +9,7 @@
 mod cases;
 mod chain;
 mod file;
+mod file_lines;
 mod queue;
 mod reader;
 mod record;
@@ -29,8 +30,9 @@ pub(crate) use self::{
 pub use self::{
     cases::{CaseList, Cases, Scope, unsettled},
     chain::Head,
+    file_lines::{Finding, UnreadableFile},
     record::Case,
-    verify::{Finding, Summary, UnreadableFile, VerifyOptions, verify},
+    verify::{Summary, VerifyOptions, verify},
 };
 use self::{
     queue::{Job, Queue, Status},
