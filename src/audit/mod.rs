@@ -14,6 +14,7 @@ mod queue;
 mod reader;
 mod record;
 mod recovery;
+mod report;
 mod sink;
 mod verify;
 mod writer;
@@ -32,6 +33,7 @@ pub use self::{
     chain::Head,
     file_lines::{Finding, UnreadableFile},
     record::Case,
+    report::{Call, Filter, ReportError, ReportTotals, report},
     verify::{Summary, VerifyOptions, verify},
 };
 use self::{

@@ -84,6 +84,18 @@ impl Record {
         text(&self.fields, key)
     }
 
+    /// Returns the number of a key.
+    pub(super) fn number(&self, key: &str) -> Option<u64> {
+        self.fields.get(key)?.as_u64()
+    }
+
+    /// Returns names and values of the identifiers.
+    pub(super) fn identifiers(&self) -> impl Iterator<Item = (&str, &str)> {
+        let identifiers = self.fields.get("identifiers").and_then(Value::as_object);
+        let texts = identifiers.into_iter().flatten();
+        texts.filter_map(|(key, value)| Some((key.as_str(), value.as_str()?)))
+    }
+
     /// Returns the hash of the line before this record, from the key `prev`.
     pub(super) fn previous_hash(&self) -> &str {
         self.text("prev")

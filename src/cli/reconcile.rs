@@ -12,7 +12,7 @@ use clap::Args;
 use futures_util::StreamExt as _;
 use tokio::{select, task::spawn_blocking, time::timeout};
 
-use super::exit::{BAD_CONFIGURATION, escape_control, fail, print, print_error};
+use super::exit::{BAD_CONFIGURATION, column, display_path, fail, print, print_error};
 use crate::{
     audit::{self, Audit, Case, CaseList, Cases},
     config::{self, AuditSink, Config},
@@ -69,7 +69,7 @@ async fn reconcile_log(config: &Config, dry_run: bool) -> Result<bool, Error> {
         let text = "`file` in [audit] is not a file, so there are no records to read";
         return Err((text.to_owned(), BAD_CONFIGURATION));
     };
-    let name = escape_control(&file.display().to_string());
+    let name = display_path(file);
     let in_use = audit::is_in_use(file).map_err(|error| not_readable(&name, &error))?;
     if in_use && !dry_run {
         let text = format!(
@@ -240,14 +240,6 @@ impl Report {
 fn call(case: &Case) -> String {
     let columns = [case.request_id(), case.target(), case.user()];
     columns.map(column).join(" ")
-}
-
-/// Returns a text as one column, without spaces.
-fn column(text: &str) -> String {
-    if text.is_empty() {
-        return "-".to_owned();
-    }
-    escape_control(text).replace(' ', "\\u{20}")
 }
 
 fn cause(failure: &Failure) -> String {
