@@ -3,10 +3,12 @@
 mod audit;
 mod check_config;
 mod exit;
+mod faults;
 mod generate;
 mod health;
 mod help;
 mod reconcile;
+mod report;
 mod run;
 #[cfg(feature = "sandbox")]
 mod sandbox;

@@ -8,12 +8,14 @@
 mod cases;
 mod chain;
 mod file;
+mod file_lines;
 mod file_store;
 mod postgres_store;
 mod queue;
 mod reader;
 mod record;
 mod recovery;
+mod report;
 mod sink;
 mod store;
 mod verify;
@@ -31,8 +33,10 @@ pub(crate) use self::{
 pub use self::{
     cases::{CaseList, Cases, Log, Scope, unsettled, unsettled_in_file},
     chain::Head,
+    file_lines::{Finding, UnreadableFile},
     record::Case,
-    verify::{Finding, Summary, UnreadableFile, VerifyOptions, verify},
+    report::{Call, Filter, ReportError, ReportTotals, report},
+    verify::{Summary, VerifyOptions, verify},
 };
 use self::{
     file_store::FileStore,

@@ -64,6 +64,9 @@ const OPTIONAL_TEXTS: [&str; 5] = [
     "since",
 ];
 
+/// Describes the last line of a file to which a server may write.
+pub(super) const BEING_WRITTEN: &str =
+    "the last line has no end: a server may be writing it, or a crash cut it off";
 /// Maximum number of bytes of a line that are kept in memory. Records are shorter. The hash covers the whole line.
 const MAX_LINE: u64 = 1 << 20;
 const BUFFER: usize = 64 * 1024;
@@ -89,6 +92,18 @@ impl Record {
     /// Returns the text of a key, or an empty text.
     pub(super) fn text(&self, key: &str) -> &str {
         text(&self.fields, key)
+    }
+
+    /// Returns the number of a key.
+    pub(super) fn number(&self, key: &str) -> Option<u64> {
+        self.fields.get(key)?.as_u64()
+    }
+
+    /// Returns names and values of the identifiers.
+    pub(super) fn identifiers(&self) -> impl Iterator<Item = (&str, &str)> {
+        let identifiers = self.fields.get("identifiers").and_then(Value::as_object);
+        let texts = identifiers.into_iter().flatten();
+        texts.filter_map(|(key, value)| Some((key.as_str(), value.as_str()?)))
     }
 
     /// Returns the hash of the line before this record, from the key `prev`.
@@ -147,6 +162,17 @@ impl Line {
     pub(super) fn starts_as_record(&self) -> bool {
         let common = self.text.len().min(PREFIX.len());
         self.text[..common] == PREFIX[..common]
+    }
+
+    /// Returns whether a line without a newline is the beginning of a record, or a record that lacks only its newline.
+    pub(super) fn is_being_written(&self) -> bool {
+        let Some(text) = self.complete_text().filter(|_| self.starts_as_record()) else {
+            return false;
+        };
+        match serde_json::from_slice::<serde::de::IgnoredAny>(text) {
+            Ok(_) => text.ends_with(b"}"),
+            Err(error) => error.is_eof(),
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use clap::Args;
 use futures_util::StreamExt as _;
 use tokio::{select, time::timeout};
 
-use super::exit::{BAD_CONFIGURATION, escape_control, fail, print, print_error};
+use super::exit::{BAD_CONFIGURATION, column, escape_control, fail, print, print_error};
 use crate::{
     audit::{self, Audit, Case, CaseList, Log},
     config::{self, Config},
@@ -239,14 +239,6 @@ impl Report {
 fn call(case: &Case) -> String {
     let columns = [case.request_id(), case.target(), case.user()];
     columns.map(column).join(" ")
-}
-
-/// Returns a text as one column, without spaces.
-fn column(text: &str) -> String {
-    if text.is_empty() {
-        return "-".to_owned();
-    }
-    escape_control(text).replace(' ', "\\u{20}")
 }
 
 fn cause(failure: &Failure) -> String {
