@@ -6,6 +6,7 @@ import (
 
 	"google.golang.org/grpc"
 	_ "google.golang.org/grpc/balancer/ringhash" // registers ring_hash_experimental
+	_ "google.golang.org/grpc/health"            // implements healthCheckConfig
 	"google.golang.org/grpc/metadata"
 
 	useradminv1 "example.com/offboarding/gen/useradmin/v1"
@@ -15,11 +16,13 @@ import (
 const targetHeader = "x-useradmin-target"
 
 // byTarget returns options of connect that send all calls for one target to the same server. Calls without an alias are
-// sent to any server.
+// sent to any server. Because a retry would be sent to the same server, the library watches the health of all servers, and
+// selects the next one while a server cannot serve.
 func byTarget() []grpc.DialOption {
-	ringHash := `{"ring_hash_experimental": {"requestHashHeader": "` + targetHeader + `"}}`
+	ringHash := `{"ring_hash_experimental": {"requestHashHeader": "` + targetHeader + `"}}],
+  "healthCheckConfig": {"serviceName": "useradmin.v1.UserAdmin"}`
 	return []grpc.DialOption{
-		grpc.WithDefaultServiceConfig(strings.Replace(serviceConfig, `{"round_robin": {}}`, ringHash, 1)),
+		grpc.WithDefaultServiceConfig(strings.Replace(serviceConfig, `{"round_robin": {}}]`, ringHash, 1)),
 		grpc.WithChainUnaryInterceptor(sendTarget),
 	}
 }

@@ -87,38 +87,64 @@ func (f *fleet) onlyReplicas(t *testing.T) map[string]string {
 	return serving
 }
 
+// serve makes the first calls, and returns the replica of each HMC. The first replica must serve some of them, not all.
+func (f *fleet) serve(t *testing.T) (serving map[string]string) {
+	t.Helper()
+	f.callAll(t)
+	serving = f.onlyReplicas(t)
+	ofFirst := 0
+	for _, name := range serving {
+		if name == f.replicas[0].name {
+			ofFirst++
+		}
+	}
+	if ofFirst == 0 || ofFirst == len(serving) {
+		t.Fatalf("%s serves %d of %v", f.replicas[0].name, ofFirst, serving)
+	}
+	return serving
+}
+
+// moved fails if any HMC was moved that the first replica had not served, or if one that it had served was not moved
+// once.
+func (f *fleet) moved(t *testing.T, before map[string]string) {
+	t.Helper()
+	for alias, hmc := range f.hmcs {
+		logons, _, _ := hmc.history()
+		last := logons[len(logons)-1]
+		want := []string{before[alias]}
+		if before[alias] == f.replicas[0].name {
+			want = append(want, last)
+		}
+		if !slices.Equal(logons, want) || last == f.replicas[0].name {
+			t.Errorf("%s of %s: logons of %q", alias, before[alias], logons)
+		}
+	}
+}
+
 func TestByTargetEachHMCHasOneSession(t *testing.T) {
 	f := startFleet(t, byTarget()...)
-	f.callAll(t)
-	before := f.onlyReplicas(t)
-	aliases := map[string]int{}
-	for _, replica := range before {
-		aliases[replica]++
-	}
-	if len(aliases) < 2 {
-		t.Errorf("one replica serves all HMCs: %v", before)
-	}
+	before := f.serve(t)
 
-	stopped := f.replicas[0]
-	if aliases[stopped.name] == 0 {
-		t.Fatalf("%s serves no HMC: %v", stopped.name, before)
-	}
-	// The calls before, during and after the stop succeed. During the stop, both replicas may have a session.
+	// The calls during and after the stop of a replica succeed. It logs off.
 	var stopping sync.WaitGroup
-	stopping.Go(func() { stopped.stop(t) })
+	stopping.Go(func() { f.replicas[0].stop(t) })
 	f.callAll(t)
 	stopping.Wait()
 	f.callAll(t)
+	f.moved(t, before)
 	for alias, hmc := range f.hmcs {
-		logons, open, _ := hmc.history()
-		want := []string{before[alias]}
-		if before[alias] == stopped.name {
-			want = append(want, logons[len(logons)-1])
-		}
-		if !slices.Equal(logons, want) || open != 1 || logons[len(logons)-1] == stopped.name {
-			t.Errorf("%s of %s: logons of %q, %d open", alias, before[alias], logons, open)
+		if _, open, _ := hmc.history(); open != 1 {
+			t.Errorf("%s has %d sessions", alias, open)
 		}
 	}
+}
+
+func TestByTargetAnUnhealthyReplicaIsNotCalled(t *testing.T) {
+	f := startFleet(t, byTarget()...)
+	before := f.serve(t)
+	f.replicas[0].failAuditLog(t)
+	f.callAll(t)
+	f.moved(t, before)
 }
 
 func TestByRoundRobinEachReplicaHasASession(t *testing.T) {

@@ -120,8 +120,8 @@ func (hmc *simulatedHMC) history() (logons []string, open, mostInFlight int) {
 
 // replica is one of several servers with the same targets.
 type replica struct {
-	name, address string
-	process       *exec.Cmd
+	name, address, folder string
+	process               *exec.Cmd
 }
 
 // startReplica starts a server that logs on to the HMCs, by alias, with its own name.
@@ -129,7 +129,7 @@ func startReplica(t *testing.T, name string, hmcs map[string]*simulatedHMC) *rep
 	t.Helper()
 	folder := t.TempDir()
 	config := new(strings.Builder)
-	fmt.Fprint(config, "[server]\nlisten = \"127.0.0.1:0\"\n")
+	fmt.Fprint(config, "[server]\nlisten = \"127.0.0.1:0\"\n[audit]\nfile = \"audit/audit.jsonl\"\n")
 	fmt.Fprint(config, "[[callers]]\nidentity = \"anonymous\"\nallow = [{ rpc = \"DeleteHmcUser\", targets = [\"*\"] }]\n")
 	for alias, hmc := range hmcs {
 		fmt.Fprintf(config, "[hmcs.%s]\nurl = %q\nuserid = %q\npassword_file = \"password\"\nmax_in_flight = %d\n",
@@ -140,13 +140,16 @@ func startReplica(t *testing.T, name string, hmcs map[string]*simulatedHMC) *rep
 			t.Fatal(err)
 		}
 	}
+	if err := os.Mkdir(filepath.Join(folder, "audit"), 0o700); err != nil {
+		t.Fatal(err)
+	}
 	output, log := filepath.Join(folder, "stdout"), filepath.Join(folder, "stderr")
 	process := exec.Command(environment(t, "USERADMIN_PROGRAM"), "serve", "--config", filepath.Join(folder, "useradmin.toml"))
 	process.Stdout, process.Stderr = create(t, output), create(t, log)
 	if err := process.Start(); err != nil {
 		t.Fatal(err)
 	}
-	started := &replica{name: name, process: process}
+	started := &replica{name: name, folder: folder, process: process}
 	t.Cleanup(func() {
 		started.stop(t)
 		if content, err := os.ReadFile(log); t.Failed() && err == nil {
@@ -180,5 +183,13 @@ func (r *replica) stop(t *testing.T) {
 	r.process.Process.Signal(syscall.SIGTERM)
 	if err := r.process.Wait(); err != nil {
 		t.Errorf("%s: %v", r.name, err)
+	}
+}
+
+// failAuditLog removes the folder of the audit log, so that the server refuses deletions.
+func (r *replica) failAuditLog(t *testing.T) {
+	t.Helper()
+	if err := os.Rename(filepath.Join(r.folder, "audit"), filepath.Join(r.folder, "removed")); err != nil {
+		t.Fatal(err)
 	}
 }
