@@ -139,9 +139,12 @@ impl Audit {
         Ok((Self(Some(Arc::new(OpenQueue { queue, log }))), ready))
     }
 
-    /// Returns the log, or `None` if it cannot be read, such as standard output.
+    /// Returns the log, or `None` if it is not a database or a regular file.
     pub(crate) fn log(&self) -> Option<Log> {
-        self.0.as_ref()?.log.clone()
+        match self.0.as_ref()?.log.clone()? {
+            Log::File(path) if !path.is_file() => None,
+            log => Some(log),
+        }
     }
 
     fn status(&self) -> Status {
