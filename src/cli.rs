@@ -3,13 +3,16 @@
 mod audit;
 mod check_config;
 mod exit;
+mod faults;
 mod generate;
 mod health;
 mod help;
 mod reconcile;
+mod report;
 mod run;
 #[cfg(feature = "sandbox")]
 mod sandbox;
+mod store;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -47,6 +50,9 @@ enum Command {
     /// Work with the audit log.
     #[command(subcommand, after_long_help = help::AUDIT.text())]
     Audit(audit::Audit),
+    /// Work with the database that replicas share.
+    #[command(subcommand, after_long_help = help::STORE.text())]
+    Store(store::Store),
     /// Write the API, with health and error details, as a `FileDescriptorSet` to standard output.
     #[command(after_long_help = help::PROTOSET.text())]
     Protoset,
@@ -96,6 +102,7 @@ pub fn main() -> ExitCode {
             Command::Health(health) => health::run(health).await,
             Command::Serve(serve) => self::serve(serve).await,
             Command::Audit(command) => audit::run(command).await,
+            Command::Store(command) => store::run(command).await,
             Command::Protoset => generate::protoset(),
             Command::Completions { shell } => generate::completions(shell, Arguments::command()),
             Command::Man { folder } => generate::man(&folder, Arguments::command()),

@@ -1,4 +1,4 @@
-//! Audit log files, read by `useradmin audit verify` and `useradmin audit reconcile`.
+//! Audit log files, read by `useradmin audit verify`, `useradmin audit reconcile` and `useradmin audit report`.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,7 +10,9 @@ use std::{
 
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
-use useradmin::audit::{Scope, Summary, VerifyOptions, unsettled, verify};
+use useradmin::audit::{
+    Call, Filter, Scope, Summary, VerifyOptions, report, unsettled_in_file, verify,
+};
 
 /// Separator between two files.
 const SEPARATOR: &[u8] = b"\x0C\n";
@@ -48,6 +50,7 @@ fn check(files: &[PathBuf], parts: &[&[u8]], partial: bool) {
         contains: Vec::new(),
     };
     let (errors, summary) = run_verify(&options, parts);
+    check_report(files, parts);
     if let [file] = files {
         check_unsettled(file, errors == 0 && !partial);
     }
@@ -77,6 +80,30 @@ fn check(files: &[PathBuf], parts: &[&[u8]], partial: bool) {
     assert!(run_verify(&options, parts).0 > 0);
 }
 
+/// Checks that a report without filters has every record once, and no other line.
+fn check_report(files: &[PathBuf], parts: &[&[u8]]) {
+    let mut printed: Vec<Vec<u8>> = Vec::new();
+    let mut faults = 0;
+    let print = |call: &Call| {
+        printed.extend(call.lines().map(<[u8]>::to_vec));
+        Ok(())
+    };
+    let totals = report(files, &Filter::default(), print, |_| faults += 1);
+    let totals = totals.expect("the files can be read");
+    assert_eq!(totals.records, printed.len() as u64);
+    let lines = parts
+        .iter()
+        .flat_map(|part| part.split_inclusive(|byte| *byte == b'\n'));
+    let mut lines: Vec<_> = lines
+        .map(|line| line.strip_suffix(b"\n").unwrap_or(line))
+        .collect();
+    assert_eq!(lines.len(), printed.len() + faults);
+    lines.sort_unstable();
+    for line in &printed {
+        assert!(lines.binary_search(&line.as_slice()).is_ok());
+    }
+}
+
 /// Searches the file for unknown outcomes. Checks the result for a valid file.
 fn check_unsettled(file: &Path, valid: bool) {
     let scope = Scope {
@@ -84,7 +111,7 @@ fn check_unsettled(file: &Path, valid: bool) {
         with_open_intents: true,
         max: usize::MAX,
     };
-    let cases = unsettled(file, &scope).expect("the file can be read");
+    let cases = unsettled_in_file(file, scope).expect("the file can be read");
     let found: Vec<_> = cases.readable.newest.iter().collect();
     assert!(cases.readable.older == 0 && cases.not_readable.newest.is_empty());
     let text = fs::read(file).expect("the file can be read");

@@ -1,5 +1,8 @@
 //! Quota of deletions per caller: at most `limit` in any period of 60 seconds. This module counts the deletions; the
 //! limits are in the policy.
+//!
+//! A quota is either local to a process or shared in a database. A shared one is taken in the transaction that records
+//! the intent, so that no deletion is counted without an intent, or recorded without being counted.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -17,10 +20,40 @@ const WINDOW: Duration = Duration::from_mins(1);
 /// The time at which a deletion began, and a number that distinguishes it from others at the same time.
 type Key = (Instant, u64);
 
-/// The deletions of the last minute, by caller. Limits are not stored here but passed as arguments, so that no
+/// Counts the deletions of callers.
+pub trait Quota: Send + Sync {
+    /// Counts one more deletion of `caller`.
+    ///
+    /// If `limit` is reached, returns the time until the window has capacity again.
+    fn try_take(&self, caller: &Identity, limit: u32) -> Result<Slot, Duration>;
+}
+
+/// One deletion that counts against its caller's quota.
+pub enum Slot {
+    /// The deletion is counted in this process.
+    Taken(LocalSlot),
+    /// The database counts the deletion, or refuses it, when it records the intent.
+    TakenWithIntent {
+        /// The caller, in a form that differs for different kinds of identities.
+        caller: String,
+        limit: u32,
+    },
+}
+
+/// A quota that all replicas share through their database.
+pub struct SharedQuota;
+
+impl Quota for SharedQuota {
+    fn try_take(&self, caller: &Identity, limit: u32) -> Result<Slot, Duration> {
+        let caller = format!("{} {caller}", caller.kind());
+        Ok(Slot::TakenWithIntent { caller, limit })
+    }
+}
+
+/// The deletions of the last minute in this process, by caller. Limits are not stored here but passed as arguments, so that no
 /// deletion is forgotten when the configuration changes.
 #[derive(Clone, Default)]
-pub struct Quotas(Arc<Mutex<State>>);
+pub struct LocalQuota(Arc<Mutex<State>>);
 
 #[derive(Default)]
 struct State {
@@ -30,19 +63,16 @@ struct State {
     keys: u64,
 }
 
-/// One deletion that counts against its caller's quota.
+/// One deletion that is counted in this process.
 #[must_use = "a slot that is not given back counts for 60 seconds"]
-pub struct Slot {
-    quotas: Quotas,
+pub struct LocalSlot {
+    quota: LocalQuota,
     caller: Identity,
     key: Key,
 }
 
-impl Quotas {
-    /// Counts one more deletion of `caller`.
-    ///
-    /// If `limit` is reached, returns the time until the window has capacity again.
-    pub fn try_take(&self, caller: &Identity, limit: u32) -> Result<Slot, Duration> {
+impl Quota for LocalQuota {
+    fn try_take(&self, caller: &Identity, limit: u32) -> Result<Slot, Duration> {
         let mut state = crate::lock(&self.0);
         let now = Instant::now();
         state.sweep(now);
@@ -53,11 +83,11 @@ impl Quotas {
                 return Err((*begun + WINDOW).duration_since(now));
             }
         }
-        Ok(Slot {
-            quotas: self.clone(),
+        Ok(Slot::Taken(LocalSlot {
+            quota: self.clone(),
             caller: caller.clone(),
             key: state.insert(caller),
-        })
+        }))
     }
 }
 
@@ -84,7 +114,7 @@ impl State {
         });
     }
 
-    fn remove(&mut self, slot: &Slot) {
+    fn remove(&mut self, slot: &LocalSlot) {
         if let Some(deletions) = self.deletions.get_mut(&slot.caller) {
             deletions.remove(&slot.key);
         }
@@ -98,17 +128,17 @@ fn expire(deletions: &mut BTreeSet<Key>, now: Instant) {
     }
 }
 
-impl Slot {
+impl LocalSlot {
     /// Restarts the slot's 60 seconds. A deletion counts from the record of its intent.
     pub fn start(&mut self) {
-        let mut state = crate::lock(&self.quotas.0);
+        let mut state = crate::lock(&self.quota.0);
         state.remove(self);
         self.key = state.insert(&self.caller);
     }
 
     /// Removes the deletion from the count. Called if nothing was sent.
     pub fn refund(self) {
-        crate::lock(&self.quotas.0).remove(&self);
+        crate::lock(&self.quota.0).remove(&self);
     }
 }
 
@@ -116,12 +146,12 @@ impl Slot {
 mod tests {
     use tokio::time::advance;
 
-    use super::{Quotas, WINDOW};
+    use super::{LocalQuota, Quota as _, WINDOW};
     use crate::identity::Identity;
 
     #[tokio::test(start_paused = true)]
     async fn each_caller_has_its_own_quota_and_idle_callers_are_removed() {
-        let quotas = Quotas::default();
+        let quotas = LocalQuota::default();
         let held = || crate::lock(&quotas.0).deletions.len();
         for number in 0..100 {
             let caller = Identity::Certificate(format!("spiffe://corp/{number}"));

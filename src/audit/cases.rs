@@ -1,14 +1,19 @@
-//! Searches an audit log for calls whose outcome is unknown. Reads the file only.
+//! Searches an audit log for calls whose outcome is unknown. Changes nothing.
 
 use std::{
     collections::{BTreeMap, HashMap},
+    fmt,
     fs::{self, File, TryLockError},
     hash::{BuildHasher as _, RandomState},
     io::{self, ErrorKind},
-    path::Path,
+    path::{Path, PathBuf},
+    pin::pin,
+    sync::Arc,
 };
 
+use futures_util::TryStreamExt as _;
 use serde_json::{Map, Value};
+use tokio::task::spawn_blocking;
 
 use super::{
     file::metadata,
@@ -16,12 +21,48 @@ use super::{
     record::Case,
     recovery::{is_unfinished_record, predecessor},
 };
-use crate::proto::ErrorReason;
+use crate::{
+    config::{self, AuditSink},
+    postgres::Database,
+    proto::ErrorReason,
+};
 
 /// Key that identifies a request and not its user.
 const CLIENT_REQUEST_ID: &str = "client_request_id";
 
+/// The records of all calls that may concern the user of a call whose outcome is unknown.
+const LINES_OF_UNKNOWN: &str = "SELECT line FROM audit_record WHERE user_name IN \
+     (SELECT user_name FROM audit_record WHERE outcome IN ('unknown', 'unknown_after_crash')) ORDER BY seq";
+
+/// An audit log that can be read.
+#[derive(Clone)]
+pub enum Log {
+    File(PathBuf),
+    Database(Arc<Database>),
+}
+
+impl Log {
+    /// Returns the log of this configuration, or `None` if it cannot be read.
+    pub fn new(config: &config::Audit, database: Option<&Arc<Database>>) -> Option<Self> {
+        match (database, &config.sink) {
+            (Some(database), _) => Some(Self::Database(Arc::clone(database))),
+            (None, AuditSink::File(path)) => Some(Self::File(path.clone())),
+            (None, AuditSink::Stdout | AuditSink::Discard) => None,
+        }
+    }
+}
+
+impl fmt::Display for Log {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::Database(database) => f.write_str(database.name()),
+        }
+    }
+}
+
 /// Which calls [`unsettled`] returns.
+#[derive(Clone, Copy)]
 pub struct Scope {
     /// Returns whether the users of this rpc can be read.
     pub is_readable: fn(&str) -> bool,
@@ -47,17 +88,33 @@ pub struct CaseList {
     pub older: usize,
 }
 
-/// Returns the calls of a log and of its newest renamed predecessor whose outcome is unknown. The predecessor is read
-/// first, because later records in the log may settle its calls.
-pub fn unsettled(log: &Path, scope: &Scope) -> io::Result<Cases> {
-    let mut search = Search {
-        scope,
-        open: BTreeMap::new(),
-        readable: Unsettled::default(),
-        not_readable: Unsettled::default(),
-        lines: 0,
-        hasher: RandomState::new(),
-    };
+/// Returns the calls of a log whose outcome is unknown.
+pub async fn unsettled(log: &Log, scope: Scope) -> io::Result<Cases> {
+    match log {
+        Log::File(path) => {
+            let path = path.clone();
+            // The file may be large.
+            spawn_blocking(move || unsettled_in_file(&path, scope)).await?
+        }
+        Log::Database(database) => unsettled_in_database(database, scope).await,
+    }
+}
+
+async fn unsettled_in_database(database: &Database, scope: Scope) -> io::Result<Cases> {
+    let mut search = Search::new(scope);
+    let rows = database.stream(LINES_OF_UNKNOWN, &[]).await;
+    let rows = rows.map_err(|error| io::Error::other(error.to_string()))?;
+    let mut rows = pin!(rows);
+    while let Some(row) = rows.try_next().await.map_err(io::Error::other)? {
+        search.follow(&Line::new(row.get(0)));
+    }
+    Ok(search.into_cases())
+}
+
+/// Reads a log and its newest renamed predecessor. The predecessor is read first, because later records in the log may
+/// settle its calls.
+pub fn unsettled_in_file(log: &Path, scope: Scope) -> io::Result<Cases> {
+    let mut search = Search::new(scope);
     if let Some(older) = predecessor(log) {
         search.read(File::open(older)?)?;
     }
@@ -67,13 +124,7 @@ pub fn unsettled(log: &Path, scope: &Scope) -> io::Result<Cases> {
         Err(error) if error.kind() == ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }
-    for (at, members) in std::mem::take(&mut search.open).into_values() {
-        search.add(at, members);
-    }
-    Ok(Cases {
-        readable: search.readable.into_list(),
-        not_readable: search.not_readable.into_list(),
-    })
+    Ok(search.into_cases())
 }
 
 /// Returns whether another process, or another part of this process, writes to a log. If the log does not exist because
@@ -98,8 +149,8 @@ pub fn is_in_use(log: &Path) -> io::Result<bool> {
     ))
 }
 
-struct Search<'a> {
-    scope: &'a Scope,
+struct Search {
+    scope: Scope,
     /// Positions and members of the intents without an outcome, by request ID.
     open: BTreeMap<String, (u64, Map<String, Value>)>,
     readable: Unsettled,
@@ -109,7 +160,28 @@ struct Search<'a> {
     hasher: RandomState,
 }
 
-impl Search<'_> {
+impl Search {
+    fn new(scope: Scope) -> Self {
+        Self {
+            scope,
+            open: BTreeMap::new(),
+            readable: Unsettled::default(),
+            not_readable: Unsettled::default(),
+            lines: 0,
+            hasher: RandomState::new(),
+        }
+    }
+
+    fn into_cases(mut self) -> Cases {
+        for (at, members) in std::mem::take(&mut self.open).into_values() {
+            self.add(at, members);
+        }
+        Cases {
+            readable: self.readable.into_list(),
+            not_readable: self.not_readable.into_list(),
+        }
+    }
+
     fn read(&mut self, file: File) -> io::Result<()> {
         let mut lines = LineReader::new(file);
         while let Some(line) = lines.next()? {

@@ -2,44 +2,54 @@
 //! writer thread appends the records. Records that are queued at the same time share one write and one sync (group
 //! commit). docs/audit.md describes the format.
 //!
-//! The only way into the file is `Audit::record`, which adds a record to the queue. The writer thread chains the
-//! records of a batch, appends the outcomes with one write and the intents with another, syncs once, and notifies the
-//! waiting calls.
+//! The only way into the log is `Audit::record`, which adds a record to the queue. The writer thread passes the records of
+//! a batch to an `AuditStore`, which is a file or a database, and notifies the waiting calls.
 
 mod cases;
 mod chain;
 mod file;
+mod file_lines;
+mod file_store;
+mod postgres_store;
 mod queue;
 mod reader;
 mod record;
 mod recovery;
+mod report;
 mod sink;
+mod store;
 mod verify;
 mod writer;
 
-use std::{future::Future, io, path::PathBuf, sync::Arc, thread, time::Duration};
+use std::{future::Future, io, sync::Arc, thread, time::Duration};
 
-use tokio::{sync::oneshot, task::yield_now, time::timeout};
+use tokio::{runtime::Handle, sync::oneshot, task::yield_now, time::timeout};
 
 pub(crate) use self::{
     cases::is_in_use,
     queue::WRITE_TIMEOUT,
-    record::{CallFields, CallMembers, Entry, Event, Record},
+    record::{CallFields, CallMembers, Charge, Entry, Event, Record},
 };
 pub use self::{
-    cases::{CaseList, Cases, Scope, unsettled},
+    cases::{CaseList, Cases, Log, Scope, unsettled, unsettled_in_file},
     chain::Head,
+    file_lines::{Finding, UnreadableFile},
     record::Case,
-    verify::{Finding, Summary, UnreadableFile, VerifyOptions, verify},
+    report::{Call, Filter, ReportError, ReportTotals, report},
+    verify::{Summary, VerifyOptions, verify},
 };
 use self::{
+    file_store::FileStore,
+    postgres_store::PostgresStore,
     queue::{Job, Queue, Status},
+    store::{AuditStore, Rejection},
     writer::Writer,
 };
 use crate::{
     config::{self, AuditSink},
     error::Failure,
     metrics::{AuditState, Metrics},
+    postgres::Database,
     proto::ErrorReason,
 };
 
@@ -50,7 +60,8 @@ pub struct Audit(Option<Arc<OpenQueue>>);
 /// Closes the queue when the last handle of the audit log is dropped.
 struct OpenQueue {
     queue: Arc<Queue>,
-    sink: AuditSink,
+    /// The log, if it can be read.
+    log: Option<Log>,
 }
 
 impl Drop for OpenQueue {
@@ -69,35 +80,53 @@ impl<F: Fn()> Drop for OnDrop<F> {
 }
 
 impl Audit {
-    /// Starts the writer thread and waits up to one second until the file is open. If the file cannot be opened, the
-    /// writer retries, and the log is unhealthy until then. Returns an error if the thread cannot be started.
-    pub(crate) async fn start(config: &config::Audit, metrics: &Arc<Metrics>) -> io::Result<Self> {
-        if config.sink == AuditSink::Discard {
+    /// Starts the writer thread and waits up to one second until the log is open. Without a database, the log is a file
+    /// or standard output. If it cannot be opened, the writer retries, and the log is unhealthy until then. Returns an
+    /// error if the thread cannot be started.
+    pub(crate) async fn start(
+        config: &config::Audit,
+        database: Option<&Arc<Database>>,
+        metrics: &Arc<Metrics>,
+    ) -> io::Result<Self> {
+        if database.is_none() && config.sink == AuditSink::Discard {
             return Ok(Self(None));
         }
-        let (audit, opened) = Self::start_writer(config, metrics)?;
+        let (audit, opened) = Self::start_writer(config, database, metrics)?;
         // A file that hangs must not prevent the server from starting or stopping.
         let _late = timeout(WRITE_TIMEOUT, opened).await;
         Ok(audit)
     }
 
-    /// Starts the writer thread, and waits until the file was read and is open. If the file cannot be opened, the log
-    /// is unhealthy.
-    pub(crate) async fn open(config: &config::Audit, metrics: &Arc<Metrics>) -> io::Result<Self> {
-        let (audit, opened) = Self::start_writer(config, metrics)?;
+    /// Starts the writer thread, and waits until the log was read and is open. If it cannot be opened, the log is
+    /// unhealthy.
+    pub(crate) async fn open(
+        config: &config::Audit,
+        database: Option<&Arc<Database>>,
+        metrics: &Arc<Metrics>,
+    ) -> io::Result<Self> {
+        let (audit, opened) = Self::start_writer(config, database, metrics)?;
         // The sender is dropped if the thread panics; the log is then unhealthy.
         let _panicked = opened.await;
         Ok(audit)
     }
 
-    /// Starts the writer thread. Returns a receiver that is notified after the first attempt to open the file.
+    /// Starts the writer thread. Returns a receiver that is notified after the first attempt to open the log.
     fn start_writer(
         config: &config::Audit,
+        database: Option<&Arc<Database>>,
         metrics: &Arc<Metrics>,
     ) -> io::Result<(Self, oneshot::Receiver<()>)> {
         let queue = Arc::<Queue>::default();
         let (opened, ready) = oneshot::channel();
-        let writer = Writer::new(config, Arc::clone(&queue), Arc::clone(metrics));
+        let store: Box<dyn AuditStore> = match database.map(Arc::clone) {
+            Some(database) => Box::new(PostgresStore::new(
+                database,
+                Handle::current(),
+                metrics.store.clone(),
+            )),
+            None => Box::new(FileStore::new(config)),
+        };
+        let writer = Writer::new(store, Arc::clone(&queue), Arc::clone(metrics));
         let thread_queue = Arc::clone(&queue);
         thread::Builder::new()
             .name("audit".to_owned())
@@ -106,15 +135,15 @@ impl Audit {
                 let _not_ok = OnDrop(|| thread_queue.update(|status| status.ok = false));
                 writer.run(opened);
             })?;
-        let sink = config.sink.clone();
-        Ok((Self(Some(Arc::new(OpenQueue { queue, sink }))), ready))
+        let log = Log::new(config, database);
+        Ok((Self(Some(Arc::new(OpenQueue { queue, log }))), ready))
     }
 
-    /// Returns the path of the log if it is a regular file.
-    pub(crate) fn file(&self) -> Option<PathBuf> {
-        match &self.0.as_ref()?.sink {
-            AuditSink::File(path) => Some(path.clone()).filter(|path| path.is_file()),
-            AuditSink::Stdout | AuditSink::Discard => None,
+    /// Returns the log, or `None` if it is not a database or a regular file.
+    pub(crate) fn log(&self) -> Option<Log> {
+        match self.0.as_ref()?.log.clone()? {
+            Log::File(path) if !path.is_file() => None,
+            log => Some(log),
         }
     }
 
@@ -177,7 +206,7 @@ impl Audit {
 
     /// Queues a record, and returns a future that waits until it is written. The future returns `Ok` when an intent is
     /// synced (if the configuration requires a sync) or an outcome is written. Fails if the queue is full, if the write
-    /// fails, or if it takes longer than `limit` or [`WRITE_TIMEOUT`]. After a failed write, an outcome is retained
+    /// fails, if the quota of the caller is used up, or if it takes longer than `limit` or [`WRITE_TIMEOUT`]. After a failed write, an outcome is retained
     /// until the file works again; an intent is not, because its call is refused. Returns `Ok` for an outcome of a
     /// call that a full queue has lost, which is logged at once.
     pub(crate) fn record(
@@ -207,8 +236,12 @@ impl Audit {
                 drop(wake);
             }
             let result = pending.wait(limit.min(WRITE_TIMEOUT)).await;
-            let result = result.unwrap_or_else(|| Err("the sink takes too long".to_owned()));
-            result.map_err(|error| unavailable(&error))
+            match result {
+                Some(Ok(())) => Ok(()),
+                Some(Err(Rejection::Unavailable(error))) => Err(unavailable(&error)),
+                Some(Err(Rejection::OverQuota(wait))) => Err(Failure::over_quota(wait)),
+                None => Err(unavailable("the log takes too long")),
+            }
         }
     }
 }

@@ -11,7 +11,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{chain::Head, record::Record};
+use super::{chain::Head, record::Record, store::Rejection};
 
 /// Time limit of a write. A write that takes longer counts as failed.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -23,7 +23,7 @@ const CAPACITY: usize = 16_384;
 pub(super) struct Job {
     pub(super) record: Record,
     pub(super) queued_at: Instant,
-    result: oneshot::Sender<Result<(), String>>,
+    result: oneshot::Sender<Result<(), Rejection>>,
     waiter: Waiter,
 }
 
@@ -35,14 +35,14 @@ pub(super) struct Waiter {
 
 /// The side of a job on which its caller waits for the result.
 pub(super) struct PendingResult {
-    result: oneshot::Receiver<Result<(), String>>,
+    result: oneshot::Receiver<Result<(), Rejection>>,
     woken: oneshot::Receiver<()>,
 }
 
 impl PendingResult {
     /// Waits for the result for at most `limit`. Returns `None` if there is no result by then; a later result is
     /// discarded.
-    pub(super) async fn wait(mut self, limit: Duration) -> Option<Result<(), String>> {
+    pub(super) async fn wait(mut self, limit: Duration) -> Option<Result<(), Rejection>> {
         let _late = timeout(limit, self.woken).await;
         self.result.close();
         self.result.try_recv().ok()
@@ -72,7 +72,7 @@ impl Job {
 
     /// Sets the result. Returns the record, whether the caller was still waiting, and the waiter, which must be passed
     /// to [`wake`].
-    pub(super) fn resolve(self, result: Result<(), String>) -> (Record, bool, Waiter) {
+    pub(super) fn resolve(self, result: Result<(), Rejection>) -> (Record, bool, Waiter) {
         let waiting = self.result.send(result).is_ok();
         (self.record, waiting, self.waiter)
     }

@@ -3,7 +3,7 @@
 
 use std::io::{self, BufRead as _, BufReader, Read};
 
-use ring::digest::{Context, SHA256};
+use ring::digest::{Context, SHA256, digest};
 use serde_json::{Map, Value};
 
 use super::{
@@ -29,7 +29,17 @@ const OUTCOMES: [(&str, bool); 9] = [
 const UNKNOWN: &str = "unknown";
 
 /// Findings of reconciliations, and whether each settles the call.
-const FINDINGS: [(&str, bool); 3] = [("absent", true), ("present", true), ("unreadable", false)];
+/// The last five are outcomes of calls that another replica had recorded as unknown.
+const FINDINGS: [(&str, bool); 8] = [
+    ("absent", true),
+    ("present", true),
+    ("unreadable", false),
+    ("deleted", true),
+    ("already_absent", true),
+    ("absent_after_retry", true),
+    ("not_deleted", true),
+    ("not_sent", true),
+];
 
 /// Keys that describe the line itself, not the call.
 const LINE_KEYS: [&str; 5] = ["v", "ts", "seq", "prev", "carried"];
@@ -54,6 +64,9 @@ const OPTIONAL_TEXTS: [&str; 5] = [
     "since",
 ];
 
+/// Describes the last line of a file to which a server may write.
+pub(super) const BEING_WRITTEN: &str =
+    "the last line has no end: a server may be writing it, or a crash cut it off";
 /// Maximum number of bytes of a line that are kept in memory. Records are shorter. The hash covers the whole line.
 const MAX_LINE: u64 = 1 << 20;
 const BUFFER: usize = 64 * 1024;
@@ -79,6 +92,18 @@ impl Record {
     /// Returns the text of a key, or an empty text.
     pub(super) fn text(&self, key: &str) -> &str {
         text(&self.fields, key)
+    }
+
+    /// Returns the number of a key.
+    pub(super) fn number(&self, key: &str) -> Option<u64> {
+        self.fields.get(key)?.as_u64()
+    }
+
+    /// Returns names and values of the identifiers.
+    pub(super) fn identifiers(&self) -> impl Iterator<Item = (&str, &str)> {
+        let identifiers = self.fields.get("identifiers").and_then(Value::as_object);
+        let texts = identifiers.into_iter().flatten();
+        texts.filter_map(|(key, value)| Some((key.as_str(), value.as_str()?)))
     }
 
     /// Returns the hash of the line before this record, from the key `prev`.
@@ -108,6 +133,17 @@ pub(super) struct Line {
 }
 
 impl Line {
+    /// Creates the line of a record that a database has stored.
+    pub(super) fn new(text: String) -> Self {
+        Self {
+            len: text.len() as u64,
+            ended: true,
+            blank: false,
+            hash: hex(digest(&SHA256, text.as_bytes()).as_ref()),
+            text: text.into_bytes(),
+        }
+    }
+
     /// Parses the line as a record. Errors describe the fault without quoting the line.
     pub(super) fn record(&self) -> Result<Record, String> {
         let whole = self
@@ -126,6 +162,17 @@ impl Line {
     pub(super) fn starts_as_record(&self) -> bool {
         let common = self.text.len().min(PREFIX.len());
         self.text[..common] == PREFIX[..common]
+    }
+
+    /// Returns whether a line without a newline is the beginning of a record, or a record that lacks only its newline.
+    pub(super) fn is_being_written(&self) -> bool {
+        let Some(text) = self.complete_text().filter(|_| self.starts_as_record()) else {
+            return false;
+        };
+        match serde_json::from_slice::<serde::de::IgnoredAny>(text) {
+            Ok(_) => text.ends_with(b"}"),
+            Err(error) => error.is_eof(),
+        }
     }
 }
 
@@ -177,7 +224,7 @@ fn parse(line: &[u8]) -> Result<Record, String> {
         return Err("no record: not a JSON object".to_owned());
     };
     let number = |key: &str| fields.get(key).and_then(Value::as_u64);
-    if !number("v").is_some_and(|version| (1..=LATEST_VERSION).contains(&version)) {
+    if !number("v").is_some_and(|version| (1..=LATEST_VERSION.into()).contains(&version)) {
         return Err(wrong_type("v", "1 or 2"));
     }
     let seq = number("seq").ok_or_else(|| wrong_type("seq", "a whole number"))?;

@@ -10,9 +10,9 @@ use crate::{
 };
 
 /// Version of the records of intents and outcomes.
-const VERSION: u64 = 1;
+const VERSION: u8 = 1;
 /// Version of the records of reconciliations, an event that readers of version 1 do not know.
-pub(super) const LATEST_VERSION: u64 = 2;
+pub(super) const LATEST_VERSION: u8 = 2;
 /// First bytes of every record. A line that starts with other bytes was written by another program.
 pub(super) const PREFIX: &[u8] = b"{\"v\":";
 /// Initial capacity of a record in bytes, which is enough for most records.
@@ -41,7 +41,7 @@ impl Event {
     }
 
     /// Returns the version of the records of this event.
-    pub(super) const fn version(self) -> u64 {
+    pub(super) const fn version(self) -> u8 {
         match self {
             Self::Intent | Self::Outcome => VERSION,
             Self::Reconciled => LATEST_VERSION,
@@ -139,6 +139,17 @@ pub struct Record {
     pub(super) request_id: Arc<str>,
     pub(super) outcome: &'static str,
     pub(super) members: Members,
+    /// The deletion to count with this intent.
+    pub(super) charge: Option<Charge>,
+}
+
+/// A deletion that counts against the quota of its caller, if the intent is recorded.
+#[derive(Clone)]
+pub struct Charge {
+    /// The caller, in a form that differs for different kinds of identities.
+    pub caller: String,
+    /// Maximum number of deletions in any period of 60 seconds.
+    pub limit: u32,
 }
 
 /// A call whose outcome is unknown, and that no later record settles.
@@ -224,7 +235,13 @@ impl Record {
             request_id: Arc::clone(&call.request_id),
             outcome: entry.outcome,
             members,
+            charge: None,
         }
+    }
+
+    /// Returns the record of an intent, changed to count a deletion.
+    pub fn with_charge(self, charge: Option<Charge>) -> Self {
+        Self { charge, ..self }
     }
 
     /// Logs that this outcome will not be recorded.
@@ -242,6 +259,7 @@ impl Record {
             request_id: text(&members, "request_id").into(),
             outcome,
             members: members.into(),
+            charge: None,
         }
     }
 

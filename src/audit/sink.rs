@@ -15,11 +15,6 @@ use super::{
 };
 use crate::config::AuditSink;
 
-/// Minimum duration of a sync for which it is worth waiting for more intents. A faster sync ends before a waiting
-/// call could be woken.
-const SLOW_SYNC: Duration = Duration::from_millis(1);
-const MAX_SYNC_DURATION: Duration = Duration::from_millis(100);
-
 pub(super) struct Sink {
     target: AuditSink,
     sync: bool,
@@ -67,12 +62,10 @@ impl Sink {
         self.target.to_string()
     }
 
-    /// Returns the duration of the last sync, at most [`MAX_SYNC_DURATION`], because a disk that hangs once does not
-    /// predict the next sync. Returns zero if the sync was faster than [`SLOW_SYNC`].
+    /// Returns the duration of the last sync.
     pub(super) fn sync_duration(&self) -> Duration {
-        let duration = self.open.as_ref().map(|open| open.sync_duration);
-        let slow = duration.filter(|duration| *duration >= SLOW_SYNC);
-        slow.unwrap_or_default().min(MAX_SYNC_DURATION)
+        let open = self.open.as_ref();
+        open.map(|open| open.sync_duration).unwrap_or_default()
     }
 
     /// Opens the file, unless the open file still has the configured name. Returns an error if the file cannot be

@@ -1,17 +1,16 @@
-//! Verifies files of the audit log as one chain, and reports each line that does not fit, without quoting it. Needs a
+//! Verifies lines of the audit log as one chain, and reports each line that does not fit, without quoting it. Needs a
 //! few bytes of memory for each call in the log.
 
 use std::{
     collections::HashSet,
-    fs::File,
     hash::{BuildHasher as _, RandomState},
-    io,
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
 use super::{
     chain::Head,
-    reader::{Kind, Line, LineReader, Record},
+    file_lines::{FileLines, Finding, UnreadableFile},
+    reader::{BEING_WRITTEN, Kind, Line, Record},
 };
 
 /// The files to verify and the conditions for them.
@@ -23,19 +22,6 @@ pub struct VerifyOptions {
     pub partial: bool,
     /// Records that the files must contain.
     pub contains: Vec<Head>,
-}
-
-/// A fault of the files, or a note that is not a fault.
-#[derive(Debug)]
-pub struct Finding<'a> {
-    /// Path as in [`VerifyOptions::files`].
-    pub file: &'a Path,
-    /// Number of the line, from 1.
-    pub line: u64,
-    /// Whether this is a note, not a fault.
-    pub note: bool,
-    /// Description, which does not quote the line.
-    pub text: String,
 }
 
 /// Totals over all files.
@@ -51,76 +37,34 @@ pub struct Summary {
     pub open: usize,
 }
 
-/// A file that cannot be read.
-#[derive(Debug)]
-pub struct UnreadableFile<'a> {
-    /// Path as in [`VerifyOptions::files`].
-    pub file: &'a Path,
-    /// Cause.
-    pub error: io::Error,
-}
-
 /// Reads the files, and calls `report` for each fault and note. Returns the totals, or the first file that cannot be
 /// read.
 pub fn verify<'a>(
     options: &'a VerifyOptions,
     mut report: impl FnMut(Finding<'a>),
 ) -> Result<Summary, UnreadableFile<'a>> {
-    let mut chain = Chain::new(options);
-    let (mut file, mut line) = (Path::new(""), 0);
-    for (at, path) in options.files.iter().enumerate() {
-        (file, line) = (path, 0);
-        let last_file = at + 1 == options.files.len();
-        let unreadable = |error| UnreadableFile { file, error };
-        let mut lines = LineReader::new(File::open(path).map_err(unreadable)?);
-        while let Some(next) = lines.next().map_err(unreadable)? {
-            line += 1;
-            let (note, texts) = if next.ended {
-                (false, chain.follow(&next))
-            } else {
-                let note = last_file && is_being_written(&next);
-                let cause = if note {
-                    ": a server may be writing it, or a crash cut it off"
-                } else {
-                    ""
-                };
-                (note, vec![format!("the last line has no end{cause}")])
-            };
-            for text in texts {
-                report(Finding {
-                    file,
-                    line,
-                    note,
-                    text,
-                });
+    let mut chain = Chain::new(options.partial, options.contains.clone());
+    let mut lines = FileLines::new(&options.files);
+    while let Some(line) = lines.next().transpose()? {
+        if line.ended {
+            for text in chain.follow(&line) {
+                report(lines.finding(false, text));
             }
+        } else if lines.is_last_file() && line.is_being_written() {
+            report(lines.finding(true, BEING_WRITTEN.to_owned()));
+        } else {
+            report(lines.finding(false, "the last line has no end".to_owned()));
         }
     }
-    for Head { seq, .. } in chain.missing {
-        report(Finding {
-            file,
-            line,
-            note: false,
-            text: format!("there is no record {seq}, which must be here"),
-        });
+    let (missing, summary) = chain.finish();
+    for text in missing {
+        report(lines.finding(false, text));
     }
-    chain.summary.open = chain.open.len();
-    Ok(chain.summary)
+    Ok(summary)
 }
 
-/// Returns whether a line without a newline is the beginning of a record, or a record that lacks only its newline.
-fn is_being_written(line: &Line) -> bool {
-    let Some(text) = line.complete_text().filter(|_| line.starts_as_record()) else {
-        return false;
-    };
-    match serde_json::from_slice::<serde::de::IgnoredAny>(text) {
-        Ok(_) => text.ends_with(b"}"),
-        Err(error) => error.is_eof(),
-    }
-}
-
-/// State of the verification after the lines that were read so far.
-struct Chain {
+/// Verifies lines from any source as one chain: the state after the lines that were read so far.
+pub(super) struct Chain {
     partial: bool,
     /// Expected `prev` of the next record; `None` if any value is accepted.
     prev: Option<String>,
@@ -138,8 +82,8 @@ struct Chain {
 }
 
 impl Chain {
-    fn new(options: &VerifyOptions) -> Self {
-        let partial = options.partial;
+    /// Creates a chain of which no line was read. `partial` and `contains` are those of [`VerifyOptions`].
+    pub(super) fn new(partial: bool, contains: Vec<Head>) -> Self {
         Self {
             partial,
             prev: (!partial).then(String::new),
@@ -149,12 +93,12 @@ impl Chain {
             unsettled: HashSet::new(),
             seen: HashSet::new(),
             hasher: RandomState::new(),
-            missing: options.contains.clone(),
+            missing: contains,
         }
     }
 
     /// Adds a line to the chain. Returns a description of each of its faults.
-    fn follow(&mut self, line: &Line) -> Vec<String> {
+    pub(super) fn follow(&mut self, line: &Line) -> Vec<String> {
         let mut faults = Vec::new();
         match line.record() {
             Ok(record) => {
@@ -165,6 +109,15 @@ impl Chain {
         }
         self.prev = Some(line.hash.clone());
         faults
+    }
+
+    /// Returns a description of each record that is missing, and the totals.
+    pub(super) fn finish(mut self) -> (Vec<String>, Summary) {
+        self.summary.open = self.open.len();
+        let missing = self.missing.iter();
+        let missing =
+            missing.map(|head| format!("there is no record {}, which must be here", head.seq));
+        (missing.collect(), self.summary)
     }
 
     /// Checks `seq` and `prev` of a record, and adds the faults to `faults`.

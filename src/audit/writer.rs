@@ -1,7 +1,6 @@
 //! The writer of the audit log. It orders and chains the records, and retains outcomes that could not be written yet.
 
 use std::{
-    collections::BTreeMap,
     io,
     sync::Arc,
     time::{Duration, Instant},
@@ -10,13 +9,12 @@ use std::{
 use tokio::sync::oneshot;
 
 use super::{
-    chain::{Head, Lines},
+    chain::Head,
     queue::{Batch, Job, Queue, Waiter, wake},
     record::Record,
-    recovery::RecoveredState,
-    sink::{Opened, Sink},
+    store::{AuditStore, Condition, OverQuota, Rejection},
 };
-use crate::{config, metrics::Metrics};
+use crate::metrics::Metrics;
 
 /// Interval of retries, and of checks for a renamed file. Also the maximum time until an outcome is synced.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
@@ -33,15 +31,12 @@ const UNWRITTEN_BATCH_AFTER_FAILURE: usize = 64;
 const HEAD_INTERVAL: Duration = Duration::from_hours(1);
 
 pub(super) struct Writer {
-    sink: Sink,
-    head: Head,
+    store: Box<dyn AuditStore>,
     /// Outcomes that could not be written yet, oldest first.
     unwritten: Vec<Record>,
-    /// Recorded intents that have no recorded outcome, by request ID.
-    open_intents: BTreeMap<Arc<str>, Record>,
-    /// Whether the next write must repeat the open intents, because the file is new.
-    carries_open_intents: bool,
     condition: Condition,
+    /// The error that was logged last; empty while the store works.
+    logged_error: String,
     /// Number of intents that are expected before the next sync. [`Self::gather`] waits briefly for them.
     expected_intents: usize,
     /// Senders that are notified when all outcomes are synced.
@@ -52,26 +47,17 @@ pub(super) struct Writer {
     metrics: Arc<Metrics>,
 }
 
-/// The result of the last attempt to use the sink.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Condition {
-    /// No attempt was made yet.
-    Unknown,
-    /// The sink is open, and the last write succeeded.
-    Writable,
-    /// The sink could not be opened, written or synced.
-    Failed,
-}
-
 impl Writer {
-    pub(super) fn new(config: &config::Audit, queue: Arc<Queue>, metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(
+        store: Box<dyn AuditStore>,
+        queue: Arc<Queue>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         Self {
-            sink: Sink::new(config.sink.clone(), config.sync),
-            head: Head::default(),
+            store,
             unwritten: Vec::new(),
-            open_intents: BTreeMap::new(),
-            carries_open_intents: false,
             condition: Condition::Unknown,
+            logged_error: String::new(),
             expected_intents: 0,
             flushes: Vec::new(),
             logged_head: (Head::default(), Instant::now()),
@@ -80,10 +66,10 @@ impl Writer {
         }
     }
 
-    /// Opens the sink, notifies `opened`, and writes records until the queue is closed and empty.
+    /// Opens the store, notifies `opened`, and writes records until the queue is closed and empty.
     pub(super) fn run(mut self, opened: oneshot::Sender<()>) {
         self.commit(Vec::new());
-        // The receiver is dropped if opening the sink took too long.
+        // The receiver is dropped if opening the store took too long.
         let _ = opened.send(());
         while let Some(batch) = self.queue.take(self.idle_time()) {
             self.process_batch(batch);
@@ -94,19 +80,22 @@ impl Writer {
     /// [`RETRY_INTERVAL`].
     fn idle_time(&self) -> Duration {
         if self.condition == Condition::Writable {
-            RETRY_INTERVAL.saturating_sub(self.sink.unsynced())
+            RETRY_INTERVAL.saturating_sub(self.store.unsynced())
         } else {
             RETRY_INTERVAL
         }
     }
 
-    /// Writes the records of a batch. Outcomes are written first, because they need not wait for the sync of the
-    /// intents. If the batch is empty or contains flush requests, also syncs earlier writes.
+    /// Writes the records of a batch, outcomes first. If the batch is empty or contains flush requests, also syncs
+    /// earlier writes.
     fn process_batch(&mut self, mut batch: Batch) {
         let idle = batch.is_empty();
         self.gather(&mut batch);
-        self.write_all(batch.outcomes);
         let intents = batch.intents.len();
+        if self.store.appends_whole_batches() {
+            batch.outcomes.append(&mut batch.intents);
+        }
+        self.write_all(batch.outcomes);
         if intents > 0 {
             self.write_all(batch.intents);
             self.expected_intents = intents + self.queue.intents();
@@ -130,14 +119,16 @@ impl Writer {
     /// wait, calls split into two groups that alternate, and each call waits for two syncs. The wait takes at most a
     /// quarter of the duration of the last sync.
     fn gather(&mut self, batch: &mut Batch) {
-        let sync = self.sink.sync_duration();
+        let sync = self.store.commit_duration();
         if sync.is_zero() {
             return;
         }
         let deadline = Instant::now() + sync / 4;
         while (1..self.expected_intents).contains(&batch.intents.len()) && batch.flushes.is_empty()
         {
-            self.write_all(std::mem::take(&mut batch.outcomes));
+            if !self.store.appends_whole_batches() {
+                self.write_all(std::mem::take(&mut batch.outcomes));
+            }
             let rest = deadline.saturating_duration_since(Instant::now());
             if rest.is_zero() {
                 return;
@@ -164,15 +155,15 @@ impl Writer {
 
     fn log_head(&mut self) {
         let (logged, at) = &self.logged_head;
-        if at.elapsed() >= HEAD_INTERVAL && *logged != self.head {
-            let (file, head) = (self.sink.name(), self.head.to_string());
+        if at.elapsed() >= HEAD_INTERVAL && logged != self.store.head() {
+            let (file, head) = (self.store.name(), self.store.head().to_string());
             tracing::info!(file, head, "audit log checkpoint");
-            self.logged_head = (self.head.clone(), Instant::now());
+            self.logged_head = (self.store.head().clone(), Instant::now());
         }
     }
 
-    /// Opens the sink, writes these records and some of the retained outcomes, and resolves the jobs. Without
-    /// anything to write, syncs or probes the sink.
+    /// Opens the store, writes these records and some of the retained outcomes, and resolves the jobs. Without anything
+    /// to write, syncs earlier writes or checks the store.
     fn commit(&mut self, jobs: Vec<Job>) {
         let outcomes = jobs.iter().filter(|job| !job.record.is_intent());
         let pending = self.unwritten.len() + outcomes.count();
@@ -181,27 +172,33 @@ impl Writer {
             status.writing_since = Some(Instant::now());
             status.oldest = status.oldest.or(oldest);
         });
-        let written = self.open_sink().and_then(|()| self.write(&jobs));
+        let written = self.open_store().and_then(|()| self.write(&jobs));
         let condition = match &written {
-            Ok(()) => Condition::Writable,
+            Ok(_) => Condition::Writable,
             Err(_) => Condition::Failed,
         };
         let before = std::mem::replace(&mut self.condition, condition);
         if condition == Condition::Writable && before != Condition::Writable {
-            let (file, head) = (self.sink.name(), self.head.to_string());
+            let (file, head) = (self.store.name(), self.store.head().to_string());
             tracing::info!(file, head, "audit log opened");
+            self.logged_error.clear();
         }
-        let waiters = jobs.into_iter().map(|job| match &written {
-            Ok(()) => self.handle_written(job),
-            Err(error) => self.handle_failed_write(job, error),
+        let mut over_quota = written.as_ref().ok().into_iter().flatten().peekable();
+        let waiters = jobs.into_iter().enumerate().map(|(index, job)| {
+            let left_out = over_quota.next_if(|left_out| left_out.index == index);
+            match (&written, left_out) {
+                (Ok(_), None) => self.handle_written(job),
+                (Ok(_), Some(left_out)) => job.resolve(Err(Rejection::OverQuota(left_out.wait))).2,
+                (Err(error), _) => self.handle_failed_write(job, error),
+            }
         });
         let waiters = waiters.collect();
         // The status is updated before the callers are woken, so that they see the new status.
         self.queue.update(|status| {
             status.writing_since = None;
             status.ok = written.is_ok();
-            status.head.clone_from(&self.head);
-            status.external_changes = self.sink.external_changes;
+            status.head.clone_from(self.store.head());
+            status.external_changes = self.store.external_changes();
             status.pending = status.pending + self.unwritten.len() - pending;
             status.oldest = if self.unwritten.is_empty() {
                 None
@@ -212,123 +209,93 @@ impl Writer {
         wake(waiters);
     }
 
-    /// Opens the sink unless it is open. Opens a new file with the configured name if the file was renamed.
-    fn open_sink(&mut self) -> io::Result<()> {
-        match self.sink.open() {
-            Ok(Opened::Same) => {}
-            Ok(Opened::First(recovered)) => self.resume(recovered),
-            Ok(Opened::New) => {
-                let (file, head) = (self.sink.name(), self.head.to_string());
-                let open = self.open_intents.len();
-                tracing::info!(file, head, open, "audit log reopened");
-                self.carries_open_intents = true;
+    /// Opens the store unless it is open. Adds the outcome `unknown_after_crash` to the intents that ended processes have
+    /// left open.
+    fn open_store(&mut self) -> io::Result<()> {
+        match self.store.open() {
+            Ok(interrupted) => {
+                let outcomes = interrupted.into_iter().map(Record::unknown_after_crash);
+                self.unwritten.extend(outcomes);
+                Ok(())
             }
             Err(error) => {
-                let file = self.sink.name();
-                tracing::error!(file, %error, "audit log not opened; deletions are refused");
-                return Err(error);
+                self.log_error(&error, "audit log not opened; deletions are refused");
+                Err(error)
             }
-        }
-        Ok(())
-    }
-
-    /// Continues the chain of an earlier process, and adds the outcome `unknown_after_crash` to its open intents.
-    fn resume(&mut self, recovered: RecoveredState) {
-        recovered.log(&self.sink.name());
-        self.carries_open_intents = recovered.predecessor.is_some();
-        self.head = recovered.head.unwrap_or_default();
-        for (id, intent) in recovered.open {
-            let outcome = Record::unknown_after_crash(intent.clone());
-            self.unwritten.push(outcome);
-            self.open_intents
-                .insert(id.into(), Record::recovered_intent(intent));
         }
     }
 
-    fn write(&mut self, jobs: &[Job]) -> io::Result<()> {
-        let mut lines = Lines::after(&self.head, jobs.len());
-        if self.carries_open_intents {
-            for intent in self.open_intents.values() {
-                lines.push(intent, true);
-            }
+    /// Logs an error, unless the previous attempt has failed with the same one.
+    fn log_error(&mut self, error: &io::Error, message: &'static str) {
+        let text = error.to_string();
+        if self.logged_error != text {
+            let (file, pending) = (self.store.name(), self.unwritten.len());
+            tracing::error!(file, error = text, pending, "{message}");
+            self.logged_error = text;
         }
+    }
+
+    /// Writes retained outcomes and these records. Returns the positions of jobs that were left out.
+    fn write(&mut self, jobs: &[Job]) -> io::Result<Vec<OverQuota>> {
         let max_retained = match self.condition {
             Condition::Writable => MAX_UNWRITTEN_BATCH,
             _ => UNWRITTEN_BATCH_AFTER_FAILURE,
         };
         let retained = self.unwritten.len().min(max_retained);
-        for outcome in &self.unwritten[..retained] {
-            lines.push(outcome, false);
+        if jobs.is_empty() && retained == 0 {
+            return self.check_store();
         }
-        for job in jobs {
-            lines.push(&job.record, false);
-        }
-        if lines.text.is_empty() {
-            return self.sync_or_probe();
-        }
-        // After a failure, only a synced write shows that the file can be written again.
-        let sync = self.carries_open_intents
-            || !self.unwritten.is_empty()
+        let old = self.unwritten[..retained].iter();
+        let new = jobs.iter().map(|job| &job.record);
+        let records: Vec<_> = old.chain(new).collect();
+        // After a failure, only a synced write shows that the store can be written again.
+        let durable = !self.unwritten.is_empty()
             || self.condition != Condition::Writable
-            || self.sink.unsynced() >= RETRY_INTERVAL
+            || self.store.unsynced() >= RETRY_INTERVAL
             || jobs.iter().any(|job| job.record.is_intent());
         let start = Instant::now();
-        let written = self.sink.write(&lines.text, sync);
+        let appended = self.store.append(&records, retained, durable);
         let took = start.elapsed().as_secs_f64();
         self.metrics.audit.writes.observe(took);
-        if let Err(error) = written {
-            let (file, pending) = (self.sink.name(), self.unwritten.len());
-            tracing::error!(file, %error, pending, "audit log write failed; deletions are refused");
-            return Err(error);
-        }
-        self.head = lines.head;
-        self.carries_open_intents = false;
+        let mut over_quota = appended.inspect_err(|error| {
+            self.log_error(error, "audit log write failed; deletions are refused");
+        })?;
         for outcome in self.unwritten.drain(..retained) {
-            self.open_intents.remove(&outcome.request_id);
+            self.store.keep(outcome);
         }
-        Ok(())
+        for left_out in &mut over_quota {
+            left_out.index -= retained;
+        }
+        Ok(over_quota)
     }
 
-    /// Syncs earlier writes. Called when there is nothing to write. After a failure, also checks whether the sink
-    /// works again, and returns an error if it does not.
-    fn sync_or_probe(&mut self) -> io::Result<()> {
-        let synced = self.sink.sync();
-        let checked = synced.and_then(|()| match self.condition {
-            Condition::Unknown => self.sink.check_space(),
-            Condition::Writable => Ok(()),
-            Condition::Failed => self.sink.probe(),
+    fn check_store(&mut self) -> io::Result<Vec<OverQuota>> {
+        let checked = self.store.check(self.condition);
+        let checked = checked.inspect_err(|error| {
+            self.log_error(error, "audit log write failed; deletions are refused");
         });
-        // The probe runs every second; only its first failure is logged.
-        if let Err(error) = &checked
-            && self.condition != Condition::Failed
-        {
-            let file = self.sink.name();
-            tracing::error!(file, %error, "audit log write failed; deletions are refused");
-        }
-        checked
+        checked.map(|()| Vec::new())
     }
 
     /// Resolves a job whose record is written. If the caller of an intent has timed out in the meantime, the writer
     /// itself adds the outcome `not_sent`.
     fn handle_written(&mut self, job: Job) -> Waiter {
         let (record, waiting, waiter) = job.resolve(Ok(()));
-        if !record.is_intent() {
-            self.open_intents.remove(&record.request_id);
-            return waiter;
-        }
-        if !waiting {
+        if record.is_intent() && !waiting {
             self.unwritten.push(record.not_sent());
         }
-        self.open_intents
-            .insert(Arc::clone(&record.request_id), record);
+        self.store.keep(record);
         waiter
     }
 
-    /// Resolves a job whose write failed. Retains the record of an outcome or a finding. Above the limit, an outcome is
-    /// lost and counted, and a finding is discarded.
+    /// Resolves a job whose write failed. Retains the record of an outcome or a finding, and the outcome `not_sent` of an
+    /// intent that may have been written. Above the limit, an outcome is lost and counted, and a finding is discarded.
     fn handle_failed_write(&mut self, job: Job, error: &io::Error) -> Waiter {
-        let (record, _, waiter) = job.resolve(Err(error.to_string()));
+        let (record, _, waiter) = job.resolve(Err(Rejection::Unavailable(error.to_string())));
         if record.is_intent() {
+            if self.store.may_have_appended() {
+                self.unwritten.push(record.not_sent());
+            }
             return waiter;
         }
         if record.ends_intent || self.unwritten.len() < MAX_UNWRITTEN {
@@ -349,7 +316,10 @@ mod tests {
 
     use super::{Batch, Job, MAX_UNWRITTEN_BATCH, Queue, RETRY_INTERVAL, Record, Writer};
     use crate::{
-        audit::record::{CallMembers, Entry, Event},
+        audit::{
+            file_store::FileStore,
+            record::{CallMembers, Entry, Event},
+        },
         config::{Audit, AuditSink},
     };
 
@@ -369,7 +339,11 @@ mod tests {
             sync: true,
         };
         let queue = Arc::<Queue>::default();
-        let mut writer = Writer::new(&config, Arc::clone(&queue), Arc::default());
+        let mut writer = Writer::new(
+            Box::new(FileStore::new(&config)),
+            Arc::clone(&queue),
+            Arc::default(),
+        );
         writer.commit(Vec::new());
         let write_outcome = |writer: &mut Writer| {
             let (job, _pending) = Job::new(outcome());
@@ -386,12 +360,12 @@ mod tests {
         assert_eq!(status.head.seq, unwritten as u64 + 1);
 
         write_outcome(&mut writer);
-        let unsynced = writer.sink.unsynced();
+        let unsynced = writer.store.unsynced();
         assert!(!unsynced.is_zero());
         assert!(writer.idle_time() + unsynced <= RETRY_INTERVAL);
         // The next batch is empty if no record arrives within the idle time.
         writer.process_batch(Batch::default());
-        assert!(writer.sink.unsynced().is_zero());
+        assert!(writer.store.unsynced().is_zero());
         assert!(fs::remove_file(path).is_ok());
     }
 }

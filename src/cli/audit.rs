@@ -1,22 +1,18 @@
 //! The commands of the audit log, and `audit verify`, which checks files for changes.
 
-use std::{
-    io::Write as _,
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::{io::Write as _, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Subcommand};
 
 use super::{
-    exit::{escape_control, fail, print_error},
+    exit::{display_path, fail},
+    faults::{Faults, unreadable},
     help,
     reconcile::{self, Reconcile},
+    report::{self, Report},
 };
-use crate::audit::{Finding, Head, Summary, VerifyOptions, verify};
+use crate::audit::{Head, Summary, VerifyOptions, verify};
 
-/// Maximum number of faults that are printed. A single fault at the beginning of a file can cause thousands.
-const MAX_FAULTS: u64 = 100;
 /// Exit code for a faulty log.
 const FAULTY: u8 = 1;
 /// Exit code for a file that cannot be read.
@@ -35,6 +31,13 @@ pub enum Audit {
     /// Azure Batch has no way to read a user, so its deletions are only listed.
     #[command(after_long_help = help::AUDIT_RECONCILE.text())]
     Reconcile(Reconcile),
+    /// Print the calls in files of the audit log, such as the deletions of a user.
+    ///
+    /// Prints one line for each call, and one for each finding about the user of an unknown outcome.
+    ///
+    /// Columns: time, request ID, caller, rpc, target, user, outcome, reason, finding. An empty one is a hyphen.
+    #[command(after_long_help = help::AUDIT_REPORT.text())]
+    Report(Report),
 }
 
 #[derive(Args)]
@@ -69,6 +72,7 @@ pub async fn run(command: Audit) -> ExitCode {
     match command {
         Audit::Verify(arguments) => verify_files(arguments),
         Audit::Reconcile(arguments) => reconcile::run(arguments).await,
+        Audit::Report(arguments) => report::run(arguments),
     }
 }
 
@@ -83,21 +87,11 @@ fn verify_files(arguments: Verify) -> ExitCode {
         partial,
         contains,
     };
-    let mut faults = 0;
-    let verified = verify(&options, |finding| {
-        faults += u64::from(!finding.note);
-        if finding.note || faults <= MAX_FAULTS {
-            print_error(&line(&finding));
-        }
-    });
-    if faults > MAX_FAULTS {
-        print_error(&format!("and {} more", faults - MAX_FAULTS));
-    }
+    let mut faults = Faults::default();
+    let verified = verify(&options, |finding| faults.add(&finding));
+    let faults = faults.finish();
     match verified {
-        Err(unreadable) => {
-            let text = format!("{}: {}", display_path(unreadable.file), unreadable.error);
-            fail(&text, UNREADABLE)
-        }
+        Err(file) => fail(&unreadable(&file), UNREADABLE),
         Ok(_) if faults > 0 => ExitCode::from(FAULTY),
         Ok(summary) => {
             // A closed standard output is ignored, because the exit code is the result.
@@ -105,12 +99,6 @@ fn verify_files(arguments: Verify) -> ExitCode {
             ExitCode::SUCCESS
         }
     }
-}
-
-fn line(finding: &Finding<'_>) -> String {
-    let note = if finding.note { "note: " } else { "" };
-    let (file, line) = (display_path(finding.file), finding.line);
-    format!("{file}:{line}: {note}{}", finding.text)
 }
 
 /// Returns the line that is printed for files without faults.
@@ -125,8 +113,4 @@ fn totals(files: &[PathBuf], summary: &Summary) -> String {
     } = summary;
     let last = head.seq;
     format!("{text}, seq {first} to {last}, {open} open intents, head {head}")
-}
-
-fn display_path(file: &Path) -> String {
-    escape_control(&file.display().to_string())
 }

@@ -14,7 +14,7 @@ use crate::{
     identity::Identity,
     metrics::Metrics,
     pattern::Pattern,
-    postgres::Database,
+    service::open_database,
     telemetry,
     upstream::{
         deadline::Deadline,
@@ -73,7 +73,8 @@ async fn connect(config: &Config, time: Duration) -> ExitCode {
         Err(error) => return fail(&format!("cannot start a thread: {error}"), 1),
     };
     let metrics = Metrics::default();
-    let targets = Database::of(config, &metrics)
+    let targets = open_database(config, &metrics)
+        .await
         .and_then(|database| Targets::new(config, &metrics, database.as_ref()));
     let targets = match targets {
         Ok(targets) => targets,

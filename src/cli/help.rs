@@ -141,15 +141,19 @@ pub const AUDIT: Sections = Sections {
     examples: &[
         AUDIT_VERIFY.examples[0],
         AUDIT_RECONCILE.examples[0],
+        AUDIT_REPORT.examples[0],
         "useradmin audit help reconcile",
     ],
     variables: AUDIT_RECONCILE.variables,
     exit_codes: &[
         (
             "0",
-            "The files are complete and unchanged, or all outcomes are known",
+            "The files are complete and unchanged, all outcomes are known, or the calls were printed",
         ),
-        ("1", "There are faults, or unknown outcomes"),
+        (
+            "1",
+            "There are faults or unknown outcomes, or the output cannot be written",
+        ),
         (
             "2",
             "A file cannot be read, or an argument or the configuration is invalid",
@@ -187,6 +191,49 @@ pub const AUDIT_VERIFY: Sections = Sections {
     exit_codes: &[
         ("0", "The files are complete and unchanged"),
         ("1", "There are faults, each with a line on standard error"),
+        ("2", "A file cannot be read, or an argument is invalid"),
+    ],
+    documents: "docs/audit.md",
+};
+
+pub const STORE: Sections = Sections {
+    examples: &[STORE_MIGRATE.examples[0], "useradmin store help migrate"],
+    ..STORE_MIGRATE
+};
+
+pub const STORE_MIGRATE: Sections = Sections {
+    examples: &[
+        "useradmin store migrate --config owner.toml",
+        "useradmin store migrate --config owner.toml --grant-to useradmin",
+    ],
+    variables: &[],
+    exit_codes: &[
+        ("0", "The schema has the version that this program needs"),
+        (
+            "1",
+            "The database cannot be reached, or refused a statement",
+        ),
+        (
+            "2",
+            "The configuration has no database, or it or an argument is invalid",
+        ),
+    ],
+    documents: "docs/store.md",
+};
+
+pub const AUDIT_REPORT: Sections = Sections {
+    examples: &[
+        "useradmin audit report --user SMITH audit.jsonl.1 audit.jsonl",
+        "useradmin audit report --caller spiffe://corp/offboarding --since 7d audit.jsonl",
+        "useradmin audit report --since 2026-11-01 --until 2026-12-01 --json audit.jsonl >november.jsonl",
+    ],
+    variables: &[],
+    exit_codes: &[
+        ("0", "The calls were printed; there may be none"),
+        (
+            "1",
+            "Some lines are not records, each with a line on standard error, or the output cannot be written",
+        ),
         ("2", "A file cannot be read, or an argument is invalid"),
     ],
     documents: "docs/audit.md",

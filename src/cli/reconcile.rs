@@ -1,24 +1,19 @@
 //! `audit reconcile`: reads the users of deletions whose outcome is unknown, and records whether they exist.
 
-use std::{
-    io,
-    path::{Path, PathBuf},
-    process::ExitCode,
-    sync::Arc,
-    time::Duration,
-};
+use std::{io, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use clap::Args;
 use futures_util::StreamExt as _;
-use tokio::{select, task::spawn_blocking, time::timeout};
+use tokio::{select, time::timeout};
 
-use super::exit::{BAD_CONFIGURATION, escape_control, fail, print, print_error};
+use super::exit::{BAD_CONFIGURATION, column, escape_control, fail, print, print_error};
 use crate::{
-    audit::{self, Audit, Case, CaseList, Cases},
-    config::{self, AuditSink, Config},
+    audit::{self, Audit, Case, CaseList, Log},
+    config::{self, Config},
     error::Failure,
     metrics::Metrics,
     postgres::Database,
+    service::open_database,
     service::reconcile::{CheckedCase, UserState, reconcile, scope},
     signals, telemetry,
     upstream::registry::Targets,
@@ -66,21 +61,26 @@ pub async fn run(arguments: Reconcile) -> ExitCode {
 
 /// Reconciles the audit log of a configuration, and prints the findings. Returns whether all outcomes are known now.
 async fn reconcile_log(config: &Config, dry_run: bool) -> Result<bool, Error> {
-    let AuditSink::File(file) = &config.audit.sink else {
+    let metrics = Arc::<Metrics>::default();
+    let database = open_database(config, &metrics).await;
+    let database = database.map_err(|error| (error, BAD_CONFIGURATION))?;
+    let Some(log) = Log::new(&config.audit, database.as_ref()) else {
         let text = "`file` in [audit] is not a file, so there are no records to read";
         return Err((text.to_owned(), BAD_CONFIGURATION));
     };
-    let name = escape_control(&file.display().to_string());
-    let in_use = audit::is_in_use(file).map_err(|error| not_readable(&name, &error))?;
+    let name = escape_control(&log.to_string());
+    // Servers and this command can write to a database at the same time.
+    let in_use = match &log {
+        Log::File(file) => audit::is_in_use(file).map_err(|error| not_readable(&name, &error))?,
+        Log::Database(_) => false,
+    };
     if in_use && !dry_run {
         let text = format!(
             "{name}: a server writes to this file; use --dry-run, or stop the server (it reconciles when it starts)"
         );
         return Err((text, 1));
     }
-    let metrics = Arc::<Metrics>::default();
-    let targets = Database::of(config, &metrics)
-        .and_then(|database| Targets::new(config, &metrics, database.as_ref()));
+    let targets = Targets::new(config, &metrics, database.as_ref());
     let targets = targets.map_err(|error| (error, BAD_CONFIGURATION))?;
     // Stops at the first signal, so that the chain is complete and no session stays open.
     let (stop, _) = signals::stop().map_err(|error| (error.to_string(), 1))?;
@@ -89,10 +89,12 @@ async fn reconcile_log(config: &Config, dry_run: bool) -> Result<bool, Error> {
         let audit = if dry_run {
             None
         } else {
-            Some(open(config, &name, &metrics).await?)
+            Some(open(config, database.as_ref(), &name, &metrics).await?)
         };
-        // While a server writes to the file, open intents are calls in progress.
-        let cases = search(file, &name, dry_run && !in_use).await?;
+        // While a server writes to the log, open intents are calls in progress.
+        let with_open_intents = dry_run && !in_use && database.is_none();
+        let cases = audit::unsettled(&log, scope(with_open_intents, MAX_CASES)).await;
+        let cases = cases.map_err(|error| not_readable(&name, &error))?;
         Ok::<_, Error>((audit, cases))
     };
     let (audit, cases) = select! {
@@ -120,23 +122,18 @@ async fn reconcile_log(config: &Config, dry_run: bool) -> Result<bool, Error> {
     Ok(report.is_settled())
 }
 
-/// Returns the calls of the audit log whose outcome is unknown.
-async fn search(file: &Path, name: &str, with_open_intents: bool) -> Result<Cases, Error> {
-    let file = file.to_owned();
-    // The file may be large, and a signal must end the command meanwhile.
-    let search =
-        spawn_blocking(move || audit::unsettled(&file, &scope(with_open_intents, MAX_CASES)));
-    let cases = search.await.map_err(|error| (error.to_string(), 1))?;
-    cases.map_err(|error| not_readable(name, &error))
-}
-
 fn not_readable(name: &str, error: &io::Error) -> Error {
     (format!("{name}: {error}"), BAD_CONFIGURATION)
 }
 
 /// Opens the audit log, and records interrupted calls as unknown, as a server does when it starts.
-async fn open(config: &Config, name: &str, metrics: &Arc<Metrics>) -> Result<Audit, Error> {
-    let audit = Audit::open(&config.audit, metrics).await;
+async fn open(
+    config: &Config,
+    database: Option<&Arc<Database>>,
+    name: &str,
+    metrics: &Arc<Metrics>,
+) -> Result<Audit, Error> {
+    let audit = Audit::open(&config.audit, database, metrics).await;
     let audit = audit.map_err(|error| (format!("cannot start a thread: {error}"), 1))?;
     let _unwritten = timeout(CLOSE_TIMEOUT, audit.flush()).await;
     if audit.is_healthy() && audit.pending() == 0 {
@@ -243,14 +240,6 @@ impl Report {
 fn call(case: &Case) -> String {
     let columns = [case.request_id(), case.target(), case.user()];
     columns.map(column).join(" ")
-}
-
-/// Returns a text as one column, without spaces.
-fn column(text: &str) -> String {
-    if text.is_empty() {
-        return "-".to_owned();
-    }
-    escape_control(text).replace(' ', "\\u{20}")
 }
 
 fn cause(failure: &Failure) -> String {

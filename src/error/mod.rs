@@ -13,6 +13,9 @@ use std::{sync::Arc, time::Duration};
 use self::document::ErrorDocument;
 use crate::proto::ErrorReason;
 
+/// Minimum retry delay that a response suggests when a quota is used up.
+const MIN_QUOTA_DELAY: Duration = Duration::from_secs(1);
+
 pub const DOMAIN: &str = "useradmin.v1.UserAdmin";
 
 /// Effect of the DELETEs of a call. The variants are ordered from the most certain effect to the least certain one.
@@ -134,6 +137,14 @@ impl Failure {
         Self {
             cause: Some(cause),
             ..Self::new(ErrorReason::CallerUnauthenticated, cause)
+        }
+    }
+
+    /// Creates the failure of a call whose caller has no deletion left in its quota for this time.
+    pub fn over_quota(wait: Duration) -> Self {
+        Self {
+            retry_after: Some(wait.max(MIN_QUOTA_DELAY)),
+            ..Self::new(ErrorReason::DeleteQuotaExceeded, "quota")
         }
     }
 

@@ -6,7 +6,6 @@ mod schema;
 
 use std::{
     fmt,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -24,10 +23,7 @@ use zeroize::Zeroizing;
 
 use self::connect::Manager;
 pub use self::schema::{Migrated, migrate};
-use crate::{
-    config::{self, Config},
-    metrics::{Metrics, StoreMetrics},
-};
+use crate::{config, metrics::StoreMetrics};
 
 /// Time beyond the limit of a statement after which its connection counts as broken.
 const GRACE: Duration = Duration::from_millis(500);
@@ -67,16 +63,6 @@ pub struct Database {
 }
 
 impl Database {
-    /// Creates the database of a configuration, or returns `None` if its `[store]` has another kind.
-    pub fn of(config: &Config, metrics: &Metrics) -> Result<Option<Arc<Self>>, String> {
-        let Some(postgres) = config.store.postgres() else {
-            return Ok(None);
-        };
-        let database = Self::new(&postgres, metrics.store.clone());
-        let database = database.map_err(|error| format!("store: {error}"))?;
-        Ok(Some(Arc::new(database)))
-    }
-
     /// Creates a pool without connections. Fails if the authorities or the URL cannot be used.
     pub fn new(config: &config::Postgres, metrics: StoreMetrics) -> Result<Self, String> {
         let manager = Manager::new(config)?;

@@ -22,10 +22,15 @@ use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    access::{Access, quota::Quotas, refusals::Refusals},
+    access::{
+        Access,
+        quota::{LocalQuota, Quota, SharedQuota},
+        refusals::Refusals,
+    },
     audit::Audit,
     config::{Config, JwtIssuer},
     metrics::{Metrics, Snapshot},
+    postgres::{self, Database},
     telemetry, trace,
     upstream::registry::Targets,
 };
@@ -35,7 +40,7 @@ pub struct Shared {
     pub(crate) targets: Targets,
     access: ArcSwap<Access>,
     /// Deletions of the last minute, by caller. They are kept when the configuration is reloaded.
-    quotas: Quotas,
+    quota: Box<dyn Quota>,
     /// Limits what refused calls and connections write to the log and to the audit log.
     pub(crate) refusals: Arc<Refusals>,
     pub(crate) metrics: Arc<Metrics>,
@@ -59,16 +64,17 @@ impl Shared {
         let max_calls = config.server.limits.max_concurrent_calls;
         let source = |issuer: &JwtIssuer| jwks::source(issuer, &metrics);
         let access = Access::new(config, None, source, &metrics)?;
+        let database = open_database(config, &metrics).await?;
+        let quota: Box<dyn Quota> = match &database {
+            Some(_) => Box::new(SharedQuota),
+            None => Box::new(LocalQuota::default()),
+        };
         Ok(Self {
-            targets: Targets::new(
-                config,
-                &metrics,
-                crate::postgres::Database::of(config, &metrics)?.as_ref(),
-            )?,
+            targets: Targets::new(config, &metrics, database.as_ref())?,
             access: ArcSwap::from_pointee(access),
-            quotas: Quotas::default(),
+            quota,
             refusals: Arc::default(),
-            audit: Audit::start(&config.audit, &metrics)
+            audit: Audit::start(&config.audit, database.as_ref(), &metrics)
                 .await
                 .map_err(|error| format!("audit log: {error}"))?,
             metrics,
@@ -111,6 +117,23 @@ impl Shared {
         self.access.store(Arc::new(access));
         Ok(())
     }
+}
+
+/// Returns the database of `[store]`, or `None` if the state is kept locally. A database that cannot be reached is no
+/// error, because the server can wait for it. Fails if its schema is missing or too old.
+pub async fn open_database(
+    config: &Config,
+    metrics: &Metrics,
+) -> Result<Option<Arc<Database>>, String> {
+    let Some(settings) = config.store.postgres() else {
+        return Ok(None);
+    };
+    let database = Database::new(&settings, metrics.store.clone());
+    let database = database.map_err(|error| format!("[store]: {error}"))?;
+    if let Err(postgres::Error::Schema(error)) = Box::pin(database.check()).await {
+        return Err(format!("[store]: {error}"));
+    }
+    Ok(Some(Arc::new(database)))
 }
 
 #[derive(Clone)]

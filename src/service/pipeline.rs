@@ -1,6 +1,6 @@
 //! The pipeline of every call: admit, record the intent, call the upstream, record the outcome, respond.
 
-use std::{future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{future::Future, panic::AssertUnwindSafe, sync::Arc};
 
 use futures_util::future::{BoxFuture, FutureExt as _};
 use tokio_util::sync::CancellationToken;
@@ -15,14 +15,12 @@ use super::{
 };
 use crate::{
     access::{authentication_error::AuthenticationError, quota::Slot},
+    audit::Charge,
     error::{Effect, Failure},
     identity::Identity,
     proto::{DeleteOutcome, ErrorReason},
     upstream::{call_limits::CallLimits, deadline::Deadline},
 };
-
-/// Minimum retry delay that a response suggests when a quota is used up.
-const MIN_RETRY_DELAY: Duration = Duration::from_secs(1);
 
 impl Operation {
     /// Runs the call through the pipeline: admission, audit intent, `work`, audit outcome. `work` is `None` if the
@@ -37,7 +35,7 @@ impl Operation {
     {
         let (deadline, work) = match self.admit(work) {
             Ok(admitted) => admitted,
-            Err(failure) => return self.refuse(failure).boxed(),
+            Err(failure) => return async move { self.refuse(failure).await }.boxed(),
         };
         let disconnected = CancellationToken::new();
         let limits = CallLimits::new(deadline, disconnected.clone(), self.call.span());
@@ -100,11 +98,8 @@ impl Operation {
 
     fn take_slot(&self, caller: &Identity) -> Result<Option<Slot>, Failure> {
         let limit = self.shared.access().policy.deletes_per_minute(caller);
-        let slot = limit.map(|limit| self.shared.quotas.try_take(caller, limit));
-        slot.transpose().map_err(|wait| Failure {
-            retry_after: Some(wait.max(MIN_RETRY_DELAY)),
-            ..Failure::new(ErrorReason::DeleteQuotaExceeded, "quota")
-        })
+        let slot = limit.map(|limit| self.shared.quota.try_take(caller, limit));
+        slot.transpose().map_err(Failure::over_quota)
     }
 
     /// Runs an admitted call: audit intent, work, audit outcome.
@@ -121,6 +116,9 @@ impl Operation {
         if !self.request.fields.validate_only
             && let Err(failure) = self.record_intent(&limits.deadline).await
         {
+            if failure.reason == ErrorReason::DeleteQuotaExceeded {
+                return self.refuse(failure).await;
+            }
             return Err(self.fail(&failure));
         }
         let result = match AssertUnwindSafe(work(limits.clone())).catch_unwind().await {
@@ -151,11 +149,18 @@ impl Operation {
     }
 
     async fn record_intent(&mut self, deadline: &Deadline) -> Result<(), Failure> {
-        let audit = &self.shared.audit;
-        let recorded = audit.record(self.intent(), deadline.remaining()).await;
+        let charge = match &self.slot {
+            Some(Slot::TakenWithIntent { caller, limit }) => Some(Charge {
+                caller: caller.clone(),
+                limit: *limit,
+            }),
+            Some(Slot::Taken(_)) | None => None,
+        };
+        let intent = self.intent().with_charge(charge);
+        let recorded = self.shared.audit.record(intent, deadline.remaining()).await;
         self.has_intent = recorded.is_ok();
         match &mut self.slot {
-            Some(slot) if self.has_intent => slot.start(),
+            Some(Slot::Taken(slot)) if self.has_intent => slot.start(),
             _ => self.refund_slot(),
         }
         recorded
@@ -163,7 +168,7 @@ impl Operation {
 
     /// Returns the slot to the caller's quota. Called if no DELETE was sent.
     fn refund_slot(&mut self) {
-        if let Some(slot) = self.slot.take() {
+        if let Some(Slot::Taken(slot)) = self.slot.take() {
             slot.refund();
         }
     }

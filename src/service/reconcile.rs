@@ -6,7 +6,7 @@ use futures_util::{
     Stream, StreamExt as _,
     stream::{self, select_all},
 };
-use tokio::{task::spawn_blocking, time::sleep};
+use tokio::time::sleep;
 
 use super::{Shared, rpcs};
 use crate::{
@@ -164,19 +164,15 @@ pub(crate) async fn at_start(shared: Arc<Shared>) {
     while !shared.audit.is_healthy() {
         sleep(OPEN_INTERVAL).await;
     }
-    let Some(file) = shared.audit.file() else {
+    let Some(records) = shared.audit.log() else {
         return;
     };
     shared.audit.flush().await;
-    // The file may be large.
-    let read = spawn_blocking(move || audit::unsettled(&file, &scope(false, MAX_AT_START)));
-    let cases = match read.await {
-        Ok(Ok(cases)) => cases.readable,
-        Ok(Err(error)) => {
+    let cases = match audit::unsettled(&records, scope(false, MAX_AT_START)).await {
+        Ok(cases) => cases.readable,
+        Err(error) => {
             return tracing::warn!(%error, "audit log not searched for unknown outcomes");
         }
-        // The task was cancelled, or it panicked, which is logged.
-        Err(_) => return,
     };
     log_start(&cases);
     let mut checked = reconcile(&shared.targets, Some(&shared.audit), cases.newest);

@@ -202,7 +202,7 @@ impl Shared {
 impl Operation {
     /// Returns the status of a call that was not admitted. Logs and records the refusal, unless it becomes part of a
     /// summary.
-    pub(super) async fn refuse<T>(mut self, failure: Failure) -> Result<Response<T>, Status> {
+    pub(super) async fn refuse<T>(&mut self, failure: Failure) -> Result<Response<T>, Status> {
         let reported = self.shared.report_refusal(&self.call, failure.reason);
         if let Some(outcome) = reported.and_then(|kind| kind.outcome) {
             let reason = failure.reason.as_str_name();

@@ -73,6 +73,8 @@ run() {
 
 server=${USERADMIN:-${CARGO_TARGET_DIR:-target}/debug/useradmin}
 [ -x "$server" ] || fail "there is no $server; run \`cargo build\`, or set USERADMIN"
+USERADMIN_PROGRAM=$(realpath "$server")
+export USERADMIN_PROGRAM
 trap 'stop_sandboxes || true' EXIT
 # Connections to the sandbox must not use a proxy of the environment.
 export no_proxy="127.0.0.1,localhost${no_proxy:+,$no_proxy}"

@@ -9,7 +9,7 @@ use std::{
 use useradmin_testkit::{App, run};
 
 /// All commands. The man pages, which are generated for each command, must be the same ones.
-const COMMANDS: [&[&str]; 10] = [
+const COMMANDS: [&[&str]; 11] = [
     &[],
     &["serve"],
     &["check-config"],
@@ -17,6 +17,7 @@ const COMMANDS: [&[&str]; 10] = [
     &["audit"],
     &["audit", "verify"],
     &["audit", "reconcile"],
+    &["audit", "report"],
     &["protoset"],
     &["completions"],
     &["man"],

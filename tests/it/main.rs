@@ -18,6 +18,7 @@ mod audit_crash;
 mod audit_delayed_writes;
 mod audit_readiness;
 mod audit_reconcile;
+mod audit_report;
 mod audit_rotation;
 mod audit_sync;
 mod audit_verify;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::advance;
 use useradmin::{
-    access::quota::{Quotas, Slot},
+    access::quota::{LocalQuota, LocalSlot, Quota as _, Slot},
     identity::Identity,
 };
 
@@ -12,13 +12,20 @@ const WINDOW: Duration = Duration::from_mins(1);
 const CALLER: Identity = Identity::Anonymous;
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Takes slots until the limit is reached.
-fn take_all(quotas: &Quotas, limit: u32) -> Vec<Slot> {
-    std::iter::from_fn(|| quotas.try_take(&CALLER, limit).ok()).collect()
+fn take(quota: &LocalQuota, limit: u32) -> Option<LocalSlot> {
+    match quota.try_take(&CALLER, limit).ok()? {
+        Slot::Taken(slot) => Some(slot),
+        Slot::TakenWithIntent { .. } => unreachable!("the quota is local"),
+    }
 }
 
-fn time_until_capacity(quotas: &Quotas, limit: u32) -> Option<Duration> {
-    quotas.try_take(&CALLER, limit).err()
+/// Takes slots until the limit is reached.
+fn take_all(quota: &LocalQuota, limit: u32) -> Vec<LocalSlot> {
+    std::iter::from_fn(|| take(quota, limit)).collect()
+}
+
+fn time_until_capacity(quota: &LocalQuota, limit: u32) -> Option<Duration> {
+    quota.try_take(&CALLER, limit).err()
 }
 
 #[tokio::test(start_paused = true)]
@@ -36,11 +43,11 @@ async fn limit_applies_to_every_period_of_one_minute() {
         (2, &[0, 0, 600_000, 0, 0], "++++-"),
     ];
     for (limit, pauses, expected) in cases {
-        let quotas = Quotas::default();
+        let quota = LocalQuota::default();
         let mut results = String::new();
         for pause in pauses {
             advance(Duration::from_millis(*pause)).await;
-            results.push(if time_until_capacity(&quotas, limit).is_none() {
+            results.push(if time_until_capacity(&quota, limit).is_none() {
                 '+'
             } else {
                 '-'
@@ -52,44 +59,44 @@ async fn limit_applies_to_every_period_of_one_minute() {
 
 #[tokio::test(start_paused = true)]
 async fn refunded_slot_does_not_count() {
-    let quotas = Quotas::default();
-    let refunded_slot = quotas.try_take(&CALLER, 2).ok().unwrap();
+    let quota = LocalQuota::default();
+    let refunded_slot = take(&quota, 2).unwrap();
     advance(SECOND * 10).await;
-    assert_eq!(take_all(&quotas, 2).len(), 1);
+    assert_eq!(take_all(&quota, 2).len(), 1);
     refunded_slot.refund();
-    let mut later_slots = take_all(&quotas, 2);
+    let mut later_slots = take_all(&quota, 2);
     assert_eq!(later_slots.len(), 1);
     // Both are 10 seconds younger than the first was.
     advance(SECOND * 59).await;
-    assert_eq!(time_until_capacity(&quotas, 2), Some(SECOND));
+    assert_eq!(time_until_capacity(&quota, 2), Some(SECOND));
     advance(SECOND).await;
     // A slot that is no longer in the window frees no other one.
-    assert_eq!(take_all(&quotas, 2).len(), 2);
+    assert_eq!(take_all(&quota, 2).len(), 2);
     later_slots.remove(0).refund();
-    assert_eq!(time_until_capacity(&quotas, 2), Some(WINDOW));
+    assert_eq!(time_until_capacity(&quota, 2), Some(WINDOW));
 }
 
 #[tokio::test(start_paused = true)]
 async fn deletion_counts_from_its_intent() {
-    let quotas = Quotas::default();
-    let mut slots = take_all(&quotas, 1);
-    assert_eq!(time_until_capacity(&quotas, 1), Some(WINDOW));
+    let quota = LocalQuota::default();
+    let mut slots = take_all(&quota, 1);
+    assert_eq!(time_until_capacity(&quota, 1), Some(WINDOW));
     advance(SECOND).await;
     for slot in &mut slots {
         slot.start();
     }
     advance(SECOND * 59).await;
-    assert_eq!(time_until_capacity(&quotas, 1), Some(SECOND));
+    assert_eq!(time_until_capacity(&quota, 1), Some(SECOND));
     slots.remove(0).refund();
-    assert_eq!(time_until_capacity(&quotas, 1), None);
+    assert_eq!(time_until_capacity(&quota, 1), None);
 }
 
 #[tokio::test(start_paused = true)]
 async fn each_caller_has_its_own_quota() {
-    let quotas = Quotas::default();
+    let quota = LocalQuota::default();
     for number in 0..100 {
         let caller = Identity::Certificate(format!("spiffe://corp/{number}"));
-        assert!(quotas.try_take(&caller, 1).is_ok());
-        assert!(quotas.try_take(&caller, 1).is_err());
+        assert!(quota.try_take(&caller, 1).is_ok());
+        assert!(quota.try_take(&caller, 1).is_err());
     }
 }

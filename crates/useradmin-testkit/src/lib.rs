@@ -26,6 +26,7 @@ pub mod pki;
 mod postgres;
 mod process;
 mod secure;
+mod store;
 mod targets;
 mod tcp_proxy;
 mod tokens;
@@ -46,6 +47,7 @@ pub use process::{
     Process, configure, configure_with_admin, free_port, program, run, run_with_env,
 };
 pub use secure::{SecureClient, alert, connect, connector};
+pub use store::{STORE_USER, Store};
 pub use targets::{batch_section, hmc_reply_or, hmc_section, token_reply_or, write_secret};
 pub use tcp_proxy::{Cut, TcpProxy};
 pub use tokens::{Signer, default_claims, now};

@@ -19,7 +19,6 @@ use uuid::Uuid;
 use crate::{canary::DATABASE_PASSWORD, free_port, pki::Identity, wait::block_until};
 
 mod account;
-mod migrated;
 mod processes;
 
 use account::{give, run_as, unprivileged_user};

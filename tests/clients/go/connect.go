@@ -32,17 +32,18 @@ const serviceConfig = `{
   }]
 }`
 
-// connect creates a client connection. It is established by the first call, and again whenever it is lost.
+// connect creates a client connection. It is established by the first call, and again whenever it is lost. The options
+// can replace the defaults.
 func connect(
 	address string, transport credentials.TransportCredentials, options ...grpc.DialOption,
 ) (*grpc.ClientConn, error) {
-	options = append(options,
+	defaults := []grpc.DialOption{
 		grpc.WithTransportCredentials(transport),
 		grpc.WithDefaultServiceConfig(serviceConfig),
 		// Without keepalive, an unreachable server is detected only after many minutes.
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
-	)
-	return grpc.NewClient(address, options...)
+	}
+	return grpc.NewClient(address, append(defaults, options...)...)
 }
 
 // trust returns a configuration that accepts servers whose certificate was issued by the authority in the file.

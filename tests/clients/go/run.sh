@@ -2,7 +2,8 @@
 # Generates the Go client from proto/ and tests it against the sandbox given by the environment, which ../run.sh sets.
 # Creates files only in target/.
 set -euo pipefail
-: "${USERADMIN_ADDRESS:?}" "${USERADMIN_CREDENTIALS:?}" "${USERADMIN_LOG:?}" "${USERADMIN_PLAINTEXT_ADDRESS:?}"
+: "${USERADMIN_ADDRESS:?}" "${USERADMIN_CREDENTIALS:?}" "${USERADMIN_LOG:?}" "${USERADMIN_PLAINTEXT_ADDRESS:?}" \
+    "${USERADMIN_PROGRAM:?}"
 source=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$source/../../.." && pwd)
 module=$root/target/clients/go

@@ -11,7 +11,7 @@ use std::{
 };
 
 use useradmin_testkit::{
-    App, Cut, Database, Postgres, ReceivedRequest, Step, TcpProxy, Upstream,
+    App, Cut, Postgres, ReceivedRequest, Step, Store, TcpProxy, Upstream,
     canary::{PASSWORD, SESSION},
     default_reply, error_reply, hmc_section, wait_until,
 };
@@ -22,10 +22,10 @@ use super::logons::{
 use crate::hmc_logon::logons;
 
 /// Starts a server whose connections to the database pass the proxy.
-async fn start(upstream: &Upstream, database: &Database<'_>, proxy: &TcpProxy) -> App {
+async fn start(upstream: &Upstream, store: &Store<'_>, proxy: &TcpProxy) -> App {
     let folder = App::folder();
     let sections = hmc_section(&folder, &upstream.url);
-    let store = database.store_section_at(proxy.port(), &folder);
+    let store = store.section_at(proxy.port(), &folder, "");
     App::start_in(folder, &(sections + &store)).await
 }
 
@@ -57,10 +57,10 @@ async fn only_an_accepted_password_is_sent_without_the_database() {
     };
     for black_hole in [false, true] {
         let name = format!("logons_away_{black_hole}");
-        let database = postgres.migrated_database(&name).await;
+        let store = Store::create(postgres, &name);
         let mut proxy = TcpProxy::start(postgres.port()).await;
         let (upstream, first_valid) = hmc_with_short_sessions().await;
-        let app = start(&upstream, &database, &proxy).await;
+        let app = start(&upstream, &store, &proxy).await;
         app.delete_hmc_user(validation()).await.unwrap();
         if black_hole {
             proxy.set_black_hole(true);
@@ -78,7 +78,7 @@ async fn only_an_accepted_password_is_sent_without_the_database() {
         let started = Instant::now();
         expect_not_counted(&app).await;
         assert!(started.elapsed() < Duration::from_secs(3));
-        let restarted = start(&upstream, &database, &proxy).await;
+        let restarted = start(&upstream, &store, &proxy).await;
         expect_not_counted(&restarted).await;
         assert_eq!(logons(&upstream), 2);
 
@@ -93,7 +93,7 @@ async fn only_an_accepted_password_is_sent_without_the_database() {
             })
             .await;
         }
-        wait_until("no record", async || refused(&database).is_empty()).await;
+        wait_until("no record", async || refused(&store).is_empty()).await;
     }
 }
 
@@ -104,7 +104,7 @@ async fn lost_connections_leave_no_record_of_accepted_logons() {
     let Some(postgres) = Postgres::shared() else {
         return;
     };
-    let database = postgres.migrated_database("logons_cut").await;
+    let store = Store::create(postgres, "logons_cut");
     for (cut, sent) in [
         (Cut::BeforeRequest("digest_key"), false),
         (Cut::BeforeRequest("begin_logon"), false),
@@ -114,7 +114,7 @@ async fn lost_connections_leave_no_record_of_accepted_logons() {
     ] {
         let proxy = TcpProxy::start(postgres.port()).await;
         let upstream = hmc_with_passwords(&[PASSWORD]).await;
-        let app = start(&upstream, &database, &proxy).await;
+        let app = start(&upstream, &store, &proxy).await;
         proxy.cut_at(cut);
         if sent {
             app.delete_hmc_user(validation()).await.unwrap();
@@ -123,8 +123,8 @@ async fn lost_connections_leave_no_record_of_accepted_logons() {
         }
         assert_eq!(logons(&upstream), usize::from(sent));
         wait_until("no record", async || {
-            let turns = database.sql("SELECT FROM useradmin.hmc_logon_turn");
-            !proxy.will_cut() && refused(&database).is_empty() && turns.unwrap().is_empty()
+            let turns = store.database.sql("SELECT FROM useradmin.hmc_logon_turn");
+            !proxy.will_cut() && refused(&store).is_empty() && turns.unwrap().is_empty()
         })
         .await;
         wait_until("a call", async || {
@@ -151,14 +151,14 @@ async fn lost_connections_lose_no_refusal() {
     .enumerate()
     {
         let name = format!("logons_lost_{number}");
-        let database = postgres.migrated_database(&name).await;
+        let store = Store::create(postgres, &name);
         let proxy = TcpProxy::start(postgres.port()).await;
         let upstream = hmc_with_passwords(&[]).await;
-        let app = start(&upstream, &database, &proxy).await;
+        let app = start(&upstream, &store, &proxy).await;
         proxy.cut_at(cut);
         wait_until("the suspension", async || {
             app.delete_hmc_user(validation()).await.unwrap_err();
-            !proxy.will_cut() && refused(&database).as_str() >= "2"
+            !proxy.will_cut() && refused(&store).as_str() >= "2"
         })
         .await;
         expect_refused(&app).await;
@@ -172,7 +172,7 @@ async fn refusal_during_outage_is_counted_afterwards() {
     let Some(postgres) = Postgres::shared() else {
         return;
     };
-    let database = postgres.migrated_database("logons_outage").await;
+    let store = Store::create(postgres, "logons_outage");
     let mut proxy = TcpProxy::start(postgres.port()).await;
     let mut requests = HashMap::new();
     let upstream = Upstream::start(move |request: &ReceivedRequest| {
@@ -186,7 +186,7 @@ async fn refusal_during_outage_is_counted_afterwards() {
         }
     })
     .await;
-    let app = start(&upstream, &database, &proxy).await;
+    let app = start(&upstream, &store, &proxy).await;
     app.delete_hmc_user(validation()).await.unwrap();
     proxy.refuse().await;
     proxy.cut().await;
@@ -194,7 +194,7 @@ async fn refusal_during_outage_is_counted_afterwards() {
     expect_not_counted(&app).await;
     assert_eq!(logons(&upstream), 2);
     proxy.accept().await;
-    wait_until("the record", async || refused(&database) == "1").await;
+    wait_until("the record", async || refused(&store) == "1").await;
     for _ in 0..3 {
         wait_until("a refusal", async || {
             let failure = app.delete_hmc_user(validation()).await.unwrap_err();

@@ -3,6 +3,7 @@
 
 use std::{
     fs,
+    path::Path,
     sync::Mutex,
     time::{Duration, Instant},
 };
@@ -13,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 use tonic::Code::{DeadlineExceeded, Internal, Unavailable};
 use useradmin::proto::DeleteHmcUserRequest;
 use useradmin_testkit::{
-    App, COMMON, CallFailure, Database, Postgres, Process, ReceivedRequest, Reply, Step, Upstream,
+    App, COMMON, CallFailure, Postgres, Process, ReceivedRequest, Reply, Step, Store, Upstream,
     canary::{self, PASSWORD},
     default_reply, delete_by_id, error_reply, hmc_section, run, sha256, wait_until, with_timeout,
 };
@@ -22,36 +23,34 @@ use crate::hmc_logon::{FILE, logons};
 
 pub const OTHER_PASSWORD: &str = "kanari-password-2";
 
-/// Where refused logons are kept, from one process to the next.
-enum Store {
+/// What keeps refused logons, from one process to the next.
+enum State {
     /// The content of the file beside the audit log.
     Local(Mutex<Option<Vec<u8>>>),
-    Postgres(Database<'static>),
+    Postgres(Store<'static>),
 }
 
-impl Store {
-    /// Returns a store of each kind.
-    async fn kinds(name: &str) -> Vec<Self> {
+impl State {
+    /// Returns an empty state of each kind.
+    fn kinds(name: &str) -> Vec<Self> {
         let mut kinds = vec![Self::Local(Mutex::default())];
         if let Some(postgres) = Postgres::shared() {
-            kinds.push(Self::Postgres(postgres.migrated_database(name).await));
+            kinds.push(Self::Postgres(Store::create(postgres, name)));
         }
         kinds
     }
 
     async fn start(&self, upstream: &Upstream, password: &str) -> App {
+        let state = match self {
+            Self::Local(state) => state.lock().unwrap().clone(),
+            Self::Postgres(store) => return start_replica(store, upstream, password).await,
+        };
         let folder = App::folder();
-        let mut sections = hmc_section(&folder, &upstream.url);
-        match self {
-            Self::Local(state) => {
-                if let Some(state) = &*state.lock().unwrap() {
-                    fs::write(folder.join(FILE), state).unwrap();
-                }
-            }
-            Self::Postgres(database) => sections += &database.store_section(&folder),
+        if let Some(state) = state {
+            fs::write(folder.join(FILE), state).unwrap();
         }
-        fs::write(folder.join("hmc.password"), password).unwrap();
-        App::start_in(folder, &sections).await
+        let section = section(&folder, upstream, password);
+        App::start_in(folder, &section).await
     }
 
     /// Stops a server and keeps its state, which a SIGKILL would leave, too.
@@ -74,9 +73,9 @@ impl Store {
                 }
                 *state = Some(content.to_string().into_bytes());
             }
-            Self::Postgres(database) => {
+            Self::Postgres(store) => {
                 let statement = "UPDATE useradmin.hmc_logon SET until = clock_timestamp()";
-                database.sql(statement).unwrap();
+                store.database.sql(statement).unwrap();
             }
         }
     }
@@ -85,15 +84,29 @@ impl Store {
     fn has_records(&self) -> bool {
         match self {
             Self::Local(state) => state.lock().unwrap().is_some(),
-            Self::Postgres(database) => !refused(database).is_empty(),
+            Self::Postgres(store) => !refused(store).is_empty(),
         }
     }
 }
 
 /// Returns the numbers of refused logons in the database, one for each password.
-pub fn refused(database: &Database<'_>) -> String {
+pub fn refused(store: &Store<'_>) -> String {
     let statement = "SELECT refused FROM useradmin.hmc_logon ORDER BY refused";
-    database.sql(statement).unwrap()
+    store.database.sql(statement).unwrap()
+}
+
+/// Returns the section of an HMC with this password.
+fn section(folder: &Path, upstream: &Upstream, password: &str) -> String {
+    let section = hmc_section(folder, &upstream.url);
+    fs::write(folder.join("hmc.password"), password).unwrap();
+    section
+}
+
+async fn start_replica(store: &Store<'_>, upstream: &Upstream, password: &str) -> App {
+    let folder = App::folder();
+    let section = section(&folder, upstream, password);
+    let store = store.section(&folder, "");
+    App::start_in(folder, &(section + &store)).await
 }
 
 /// Returns a request that logs on and reads the user, and records no intent.
@@ -123,40 +136,40 @@ pub async fn hmc_with_passwords(accepted: &'static [&'static str]) -> Upstream {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn refused_logons_are_counted_over_restarts() {
-    for store in Store::kinds("logons_restarts").await {
+    for state in State::kinds("logons_restarts") {
         let upstream = hmc_with_passwords(&[OTHER_PASSWORD]).await;
         for expected in [1, 2, 2, 2] {
-            let app = store.start(&upstream, PASSWORD).await;
+            let app = state.start(&upstream, PASSWORD).await;
             expect_refused(&app).await;
             assert_eq!(logons(&upstream), expected);
-            store.stop(app);
+            state.stop(app);
         }
         // After five minutes, one more logon is sent in five minutes.
-        store.end_suspension();
+        state.end_suspension();
         for _ in 0..2 {
-            let app = store.start(&upstream, PASSWORD).await;
+            let app = state.start(&upstream, PASSWORD).await;
             expect_refused(&app).await;
             expect_refused(&app).await;
             assert_eq!(logons(&upstream), 3);
-            store.stop(app);
+            state.stop(app);
         }
         // A changed file is used at once, by a running server and by a new one.
-        let app = store.start(&upstream, PASSWORD).await;
+        let app = state.start(&upstream, PASSWORD).await;
         expect_refused(&app).await;
         fs::write(app.folder.join("hmc.password"), OTHER_PASSWORD).unwrap();
         app.delete_hmc_user(validation()).await.unwrap();
-        store.stop(app);
-        let app = store.start(&upstream, OTHER_PASSWORD).await;
+        state.stop(app);
+        let app = state.start(&upstream, OTHER_PASSWORD).await;
         app.delete_hmc_user(validation()).await.unwrap();
         assert_eq!(logons(&upstream), 5);
-        store.stop(app);
+        state.stop(app);
     }
 }
 
 /// A logon that fails for another reason, or succeeds, leaves no record.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn other_results_of_logons_do_not_count() {
-    for store in Store::kinds("logons_results").await {
+    for state in State::kinds("logons_results") {
         let mut count = 0;
         let upstream = Upstream::start(move |request: &ReceivedRequest| {
             count += usize::from(Step::of(request) == Step::Logon);
@@ -175,16 +188,16 @@ async fn other_results_of_logons_do_not_count() {
             (5, Some("UPSTREAM_CREDENTIALS_REJECTED")),
             (6, None),
         ] {
-            let app = store.start(&upstream, PASSWORD).await;
+            let app = state.start(&upstream, PASSWORD).await;
             let called = app.delete_hmc_user(validation()).await;
             let reason = called.err().map(|failure| failure.reason);
             let reason = reason
                 .as_deref()
                 .map(|reason| reason.trim_start_matches("ERROR_REASON_"));
             assert_eq!((logons(&upstream), reason), (logon, expected));
-            store.stop(app);
+            state.stop(app);
             let refused = expected == Some("UPSTREAM_CREDENTIALS_REJECTED");
-            assert_eq!(store.has_records(), refused, "logon {logon}");
+            assert_eq!(state.has_records(), refused, "logon {logon}");
         }
     }
 }
@@ -194,28 +207,30 @@ async fn five_replicas_send_a_wrong_password_twice() {
     let Some(postgres) = Postgres::shared() else {
         return;
     };
-    let store = Store::Postgres(postgres.migrated_database("logons_wrong").await);
+    let store = Store::create(postgres, "logons_wrong");
     let upstream = hmc_with_passwords(&[OTHER_PASSWORD]).await;
     for _ in 0..3 {
-        let started = (0..5).map(|_| store.start(&upstream, PASSWORD));
+        let started = (0..5).map(|_| start_replica(&store, &upstream, PASSWORD));
         let apps = join_all(started).await;
         for _ in 0..2 {
             join_all(apps.iter().map(expect_refused)).await;
         }
         assert_eq!(logons(&upstream), 2);
     }
-    let apps = join_all((0..5).map(|_| store.start(&upstream, PASSWORD))).await;
+    let apps = join_all((0..5).map(|_| start_replica(&store, &upstream, PASSWORD))).await;
     let changed = apps.iter().map(async |app| {
         fs::write(app.folder.join("hmc.password"), OTHER_PASSWORD).unwrap();
         app.delete_hmc_user(validation()).await.unwrap();
     });
     join_all(changed).await;
     assert_eq!(logons(&upstream), 2 + 5);
-    let Store::Postgres(database) = store else {
-        panic!("the kind of the store");
-    };
-    assert_eq!(refused(&database), "2");
-    assert_no_password(&database.dump());
+    assert_eq!(refused(&store), "2");
+    assert_no_password(
+        &store
+            .database
+            .sql("SELECT schema_to_xml('useradmin', true, false, '')")
+            .unwrap(),
+    );
 }
 
 /// Asserts that the rows of a database contain neither the passwords nor digests that anyone can compute.
@@ -236,7 +251,7 @@ async fn replicas_log_on_one_after_another() {
     let Some(postgres) = Postgres::shared() else {
         return;
     };
-    let store = Store::Postgres(postgres.migrated_database("logons_turns").await);
+    let store = Store::create(postgres, "logons_turns");
     let (tell, arrivals) = std::sync::mpsc::channel();
     let upstream = Upstream::start(move |request: &ReceivedRequest| {
         let reply = default_reply(request, 1);
@@ -247,7 +262,7 @@ async fn replicas_log_on_one_after_another() {
         Reply::Delayed(DURATION, Box::new(reply))
     })
     .await;
-    let apps = join_all((0..5).map(|_| store.start(&upstream, PASSWORD))).await;
+    let apps = join_all((0..5).map(|_| start_replica(&store, &upstream, PASSWORD))).await;
     let calls = apps
         .iter()
         .flat_map(|app| (0..3).map(|_| app.delete_hmc_user(validation())));
@@ -259,7 +274,7 @@ async fn replicas_log_on_one_after_another() {
     for pair in arrivals.windows(2) {
         assert!(pair[1] - pair[0] >= DURATION, "{arrivals:?}");
     }
-    assert!(!store.has_records());
+    assert!(refused(&store).is_empty());
 }
 
 /// Two logons that are interrupted by the death of their replicas count as refused, and each delays the others until
@@ -269,21 +284,18 @@ async fn killed_replica_delays_others_until_its_turn_ends() {
     let Some(postgres) = Postgres::shared() else {
         return;
     };
-    let store = Store::Postgres(postgres.migrated_database("logons_killed").await);
+    let store = Store::create(postgres, "logons_killed");
     let upstream = Upstream::start(|request: &ReceivedRequest| match Step::of(request) {
         Step::Logon if !request.body.contains(OTHER_PASSWORD) => Reply::Hang,
         _ => default_reply(request, 1),
     })
     .await;
-    let Store::Postgres(database) = &store else {
-        panic!("the kind of the store");
-    };
     for count in 1..=2 {
         let folder = App::folder();
         let text = [
             COMMON,
             &hmc_section(&folder, &upstream.url),
-            &database.store_section(&folder),
+            &store.section(&folder, ""),
         ];
         fs::write(folder.join("useradmin.toml"), text.concat()).unwrap();
         let process = Process::start(&folder);
@@ -292,20 +304,20 @@ async fn killed_replica_delays_others_until_its_turn_ends() {
         wait_until("a logon", async || logons(&upstream) == count).await;
         process.kill();
         call.await.unwrap().unwrap_err();
-        assert_eq!(refused(database), count.to_string());
+        assert_eq!(refused(&store), count.to_string());
 
-        let app = store.start(&upstream, PASSWORD).await;
+        let app = start_replica(&store, &upstream, PASSWORD).await;
         let waiting = with_timeout(validation(), 1_000);
         let waiting = app.client().delete_hmc_user(waiting).await;
         let failure = CallFailure::from(waiting.unwrap_err());
         failure.expect(DeadlineExceeded, "DEADLINE_EXCEEDED");
         let rest = "SELECT ceil(extract(epoch FROM until - clock_timestamp())) FROM useradmin.hmc_logon_turn";
-        let rest: u64 = database.sql(rest).unwrap().parse().unwrap();
+        let rest: u64 = store.database.sql(rest).unwrap().parse().unwrap();
         assert!((10..=25).contains(&rest), "{rest}");
         let end = "UPDATE useradmin.hmc_logon_turn SET until = clock_timestamp()";
-        database.sql(end).unwrap();
+        store.database.sql(end).unwrap();
     }
-    let app = store.start(&upstream, PASSWORD).await;
+    let app = start_replica(&store, &upstream, PASSWORD).await;
     expect_refused(&app).await;
     assert_eq!(logons(&upstream), 2);
     fs::write(app.folder.join("hmc.password"), OTHER_PASSWORD).unwrap();
@@ -318,12 +330,12 @@ async fn checks_of_the_configuration_count() {
     let Some(postgres) = Postgres::shared() else {
         return;
     };
-    let database = postgres.migrated_database("logons_checks").await;
+    let store = Store::create(postgres, "logons_checks");
     let upstream = hmc_with_passwords(&[OTHER_PASSWORD]).await;
     let folder = App::folder();
     let file = folder.join("useradmin.toml");
     let section = hmc_section(&folder, &upstream.url);
-    let text = [COMMON, &section, &database.store_section(&folder)];
+    let text = [COMMON, &section, &store.section(&folder, "")];
     fs::write(&file, text.concat()).unwrap();
     let arguments = ["check-config", "--connect", "--config"];
     let check = || run(&[&arguments[..], &[file.to_str().unwrap()]].concat());
@@ -345,12 +357,12 @@ async fn accepted_password_does_not_reset_refusals_of_another() {
     let Some(postgres) = Postgres::shared() else {
         return;
     };
-    let store = Store::Postgres(postgres.migrated_database("logons_rotation").await);
+    let store = Store::create(postgres, "logons_rotation");
     let upstream = hmc_with_passwords(&[PASSWORD]).await;
     for _ in 0..4 {
-        let right = store.start(&upstream, PASSWORD).await;
+        let right = start_replica(&store, &upstream, PASSWORD).await;
         right.delete_hmc_user(validation()).await.unwrap();
-        let wrong = store.start(&upstream, OTHER_PASSWORD).await;
+        let wrong = start_replica(&store, &upstream, OTHER_PASSWORD).await;
         expect_refused(&wrong).await;
     }
     let mut requests = upstream.requests("POST", "/api/sessions");

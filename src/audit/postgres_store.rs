@@ -1,0 +1,293 @@
+//! The audit log in a PostgreSQL database, in which the records of all replicas form one chain. The database chains the
+//! records (`append_records` in `src/postgres/migrations/`).
+
+use std::{
+    borrow::Cow,
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use time::OffsetDateTime;
+use tokio::runtime::Handle;
+use tokio_postgres::types::Type;
+
+use super::{
+    chain::Head,
+    record::{Event, Record, UNKNOWN_AFTER_CRASH},
+    store::{AuditStore, Condition, OverQuota, worthwhile_duration},
+};
+use crate::{
+    metrics::StoreMetrics,
+    postgres::{Database, Error, Parameter},
+    timestamp::with_milliseconds,
+};
+
+const APPEND: &str = "SELECT seq, hash, results FROM append_records($1, $2, make_interval(secs => $3), \
+                      $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)";
+/// Kind of the outcome of an intent of this replica.
+const OUTCOME: &str = "outcome";
+/// Kind of the outcome of an intent of a dead replica.
+const CRASH: &str = "crash";
+/// Result of a record that was not needed.
+const NOT_NEEDED: i32 = -1;
+
+pub(super) struct PostgresStore {
+    database: Arc<Database>,
+    /// The runtime that serves the connections.
+    runtime: Handle,
+    head: Head,
+    /// Number of the registration of this replica; `None` before the first one and after a failure.
+    epoch: Option<i64>,
+    /// Time of the last renewal of the lease.
+    maintained: Instant,
+    last_commit: Duration,
+    may_have_appended: bool,
+    metrics: StoreMetrics,
+}
+
+impl PostgresStore {
+    pub(super) fn new(database: Arc<Database>, runtime: Handle, metrics: StoreMetrics) -> Self {
+        Self {
+            database,
+            runtime,
+            head: Head::default(),
+            epoch: None,
+            maintained: Instant::now(),
+            last_commit: Duration::ZERO,
+            may_have_appended: false,
+            metrics,
+        }
+    }
+
+    fn lease(&self) -> f64 {
+        self.database.lease.as_secs_f64()
+    }
+
+    /// Registers this replica. Statements of earlier registrations have no effect from then on.
+    fn register(&mut self) -> Result<(), Error> {
+        let (database, lease) = (&*self.database, self.lease());
+        let (epoch, head) = self.runtime.block_on(async {
+            let parameters: &[Parameter<'_>] =
+                &[(&database.replica, Type::TEXT), (&lease, Type::FLOAT8)];
+            let sql = "SELECT register_replica($1, make_interval(secs => $2))";
+            let epoch = database.query_one("register", sql, parameters).await?;
+            let sql = "SELECT seq, hash FROM audit_head";
+            let head = database.query_one("read_head", sql, &[]).await?;
+            Ok((epoch, head))
+        })?;
+        self.epoch = Some(epoch.get(0));
+        self.head = Head {
+            seq: head.get::<_, i64>(0).unsigned_abs(),
+            hash: head.get(1),
+        };
+        self.maintained = Instant::now() - self.database.lease;
+        Ok(())
+    }
+
+    /// Renews the lease. Returns the members of intents that dead replicas have left open.
+    fn maintain(&mut self, epoch: i64) -> Result<Vec<Map<String, Value>>, Error> {
+        let lease = self.lease();
+        let parameters: &[Parameter<'_>] = &[
+            (&self.database.replica, Type::TEXT),
+            (&epoch, Type::INT8),
+            (&lease, Type::FLOAT8),
+        ];
+        let sql = "SELECT maintain($1, $2, make_interval(secs => $3))";
+        let rows = self.database.query("maintain", sql, parameters);
+        let rows = self.runtime.block_on(rows)?;
+        self.maintained = Instant::now();
+        let intents = rows.iter().filter_map(|row| {
+            let object = format!("{{{}}}", row.get::<_, &str>(0));
+            serde_json::from_str(&object).ok()
+        });
+        let intents: Vec<_> = intents.collect();
+        if !intents.is_empty() {
+            let open = intents.len();
+            tracing::warn!(
+                open,
+                "interrupted calls of dead replicas recorded as unknown"
+            );
+        }
+        Ok(intents)
+    }
+
+    fn send(&mut self, epoch: i64, rows: &Rows<'_>) -> Result<Vec<i32>, Error> {
+        let lease = self.lease();
+        let parameters: &[Parameter<'_>] = &[
+            (&self.database.replica, Type::TEXT),
+            (&epoch, Type::INT8),
+            (&lease, Type::FLOAT8),
+            (&rows.kinds, Type::TEXT_ARRAY),
+            (&rows.retained, Type::BOOL_ARRAY),
+            (&rows.versions, Type::INT4_ARRAY),
+            (&rows.times, Type::TEXT_ARRAY),
+            (&rows.request_ids, Type::TEXT_ARRAY),
+            (&rows.outcomes, Type::TEXT_ARRAY),
+            (&rows.callers, Type::TEXT_ARRAY),
+            (&rows.users, Type::TEXT_ARRAY),
+            (&rows.members, Type::TEXT_ARRAY),
+            (&rows.charged, Type::TEXT_ARRAY),
+            (&rows.limits, Type::INT4_ARRAY),
+        ];
+        let start = Instant::now();
+        let row = self.database.query_one("append", APPEND, parameters);
+        let row = self.runtime.block_on(row)?;
+        self.last_commit = start.elapsed();
+        self.head = Head {
+            seq: row.get::<_, i64>(0).unsigned_abs(),
+            hash: row.get(1),
+        };
+        Ok(row.get(2))
+    }
+
+    /// Logs outcomes that the database did not need, although it had not received them before, and counts the calls of
+    /// dead replicas.
+    fn report(&self, records: &[&Record], rows: &Rows<'_>, results: &[i32]) {
+        for (index, (record, result)) in records.iter().zip(results).enumerate() {
+            match rows.kinds[index] {
+                OUTCOME if *result == NOT_NEEDED && !rows.retained[index] => record.log_loss(),
+                CRASH if *result == 0 => self.metrics.intent_closed(),
+                _ => {}
+            }
+        }
+    }
+
+    /// Returns the error of the writer. The replica registers again before the next statement.
+    fn failed(&mut self, error: &Error) -> io::Error {
+        self.epoch = None;
+        io::Error::other(error.to_string())
+    }
+}
+
+impl AuditStore for PostgresStore {
+    fn name(&self) -> String {
+        self.database.name().to_owned()
+    }
+
+    fn open(&mut self) -> io::Result<Vec<Map<String, Value>>> {
+        if self.epoch.is_none() {
+            self.register().map_err(|error| self.failed(&error))?;
+        }
+        match self.epoch {
+            Some(epoch) if self.maintained.elapsed() >= self.database.lease / 3 => {
+                self.maintain(epoch).map_err(|error| self.failed(&error))
+            }
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    fn append(
+        &mut self,
+        records: &[&Record],
+        retained: usize,
+        _durable: bool,
+    ) -> io::Result<Vec<OverQuota>> {
+        self.may_have_appended = false;
+        let epoch = self.epoch;
+        let epoch = epoch.ok_or_else(|| io::Error::other("the database is not open"))?;
+        let rows = Rows::new(records, retained);
+        let results = self.send(epoch, &rows).map_err(|error| {
+            self.may_have_appended = !matches!(error, Error::NotSent(_));
+            self.failed(&error)
+        })?;
+        self.report(records, &rows, &results);
+        let over_quota = results.iter().enumerate().filter_map(|(index, result)| {
+            let seconds = u64::try_from(*result).ok().filter(|seconds| *seconds > 0)?;
+            let wait = Duration::from_secs(seconds);
+            Some(OverQuota { index, wait })
+        });
+        Ok(over_quota.collect())
+    }
+
+    fn may_have_appended(&self) -> bool {
+        self.may_have_appended
+    }
+
+    /// Does nothing: after a failure, `open` has registered again.
+    fn check(&mut self, _condition: Condition) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn head(&self) -> &Head {
+        &self.head
+    }
+
+    /// A commit makes all its records durable at once.
+    fn appends_whole_batches(&self) -> bool {
+        true
+    }
+
+    fn commit_duration(&self) -> Duration {
+        worthwhile_duration(self.last_commit)
+    }
+}
+
+/// The parameters of `append_records`, one entry for each record.
+#[derive(Default)]
+struct Rows<'a> {
+    kinds: Vec<&'static str>,
+    retained: Vec<bool>,
+    versions: Vec<i32>,
+    times: Vec<String>,
+    request_ids: Vec<&'a str>,
+    outcomes: Vec<&'static str>,
+    callers: Vec<String>,
+    users: Vec<String>,
+    members: Vec<&'a str>,
+    charged: Vec<Option<&'a str>>,
+    limits: Vec<Option<i32>>,
+}
+
+/// The members that can be searched for.
+#[derive(Deserialize, Default)]
+struct Parties<'a> {
+    #[serde(borrow)]
+    caller: Cow<'a, str>,
+    #[serde(borrow)]
+    user: Cow<'a, str>,
+}
+
+impl<'a> Rows<'a> {
+    fn new(records: &[&'a Record], retained: usize) -> Self {
+        let mut rows = Self::default();
+        for (index, record) in records.iter().enumerate() {
+            let object = format!("{{{}}}", record.members.as_str());
+            let parties: Parties<'_> = serde_json::from_str(&object).unwrap_or_default();
+            let at = record.at.unwrap_or_else(OffsetDateTime::now_utc);
+            rows.kinds.push(kind(record));
+            rows.retained.push(index < retained);
+            rows.versions.push(record.event.version().into());
+            rows.times.push(with_milliseconds(at));
+            rows.request_ids.push(&record.request_id);
+            rows.outcomes.push(record.outcome);
+            rows.callers.push(storable(&parties.caller));
+            rows.users.push(storable(&parties.user));
+            rows.members.push(record.members.as_str());
+            let charge = record.charge.as_ref();
+            rows.charged
+                .push(charge.map(|charge| charge.caller.as_str()));
+            let limit = charge.map(|charge| i32::try_from(charge.limit).unwrap_or(i32::MAX));
+            rows.limits.push(limit);
+        }
+        rows
+    }
+}
+
+/// Returns what the database has to do with a record.
+fn kind(record: &Record) -> &'static str {
+    match (record.event, record.ends_intent) {
+        (Event::Intent, _) => "intent",
+        (Event::Outcome, true) if record.outcome == UNKNOWN_AFTER_CRASH => CRASH,
+        (Event::Outcome, true) => OUTCOME,
+        (Event::Outcome, false) => "other",
+        (Event::Reconciled, _) => "finding",
+    }
+}
+
+/// Returns a text without NUL, which PostgreSQL does not store. The record itself has it in an escaped form.
+fn storable(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
+}
