@@ -4,6 +4,9 @@ use std::fmt;
 
 use tokio_postgres::error::SqlState;
 
+/// SQLSTATE of statements of a replica whose lease has ended, or that has registered again.
+const NOT_REGISTERED: &str = "UA001";
+
 /// Why a statement failed.
 #[derive(Debug)]
 pub enum Error {
@@ -12,14 +15,18 @@ pub enum Error {
     Unavailable(String),
     /// As [`Error::Unavailable`], but the statement was not sent.
     NotSent(String),
+    /// The statement had no effect, because the replica must register first.
+    NotRegistered,
     /// The schema is missing or too old, or the user of the database has too few rights.
     Schema(String),
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (Self::Unavailable(text) | Self::NotSent(text) | Self::Schema(text)) = self;
-        f.write_str(text)
+        f.write_str(match self {
+            Self::Unavailable(text) | Self::NotSent(text) | Self::Schema(text) => text,
+            Self::NotRegistered => "the replica is not registered any more",
+        })
     }
 }
 
@@ -47,6 +54,7 @@ impl Error {
             SqlState::INSUFFICIENT_PRIVILEGE,
         ];
         match error.code() {
+            Some(code) if code.code() == NOT_REGISTERED => Self::NotRegistered,
             Some(code) if schema.contains(code) => Self::Schema(text),
             _ => Self::Unavailable(text),
         }
