@@ -21,7 +21,13 @@ mod store;
 mod verify;
 mod writer;
 
-use std::{future::Future, io, sync::Arc, thread, time::Duration};
+use std::{
+    future::{self, Future},
+    io,
+    sync::Arc,
+    thread,
+    time::Duration,
+};
 
 use tokio::{runtime::Handle, sync::oneshot, task::yield_now, time::timeout};
 
@@ -191,6 +197,14 @@ impl Audit {
             queued,
             pending: status.pending,
             lag: oldest.map_or(Duration::ZERO, |since| since.elapsed()),
+        }
+    }
+
+    /// Waits until the writer has found calls of ended processes without an outcome.
+    pub(crate) async fn crashed(&self) {
+        match &self.0 {
+            Some(open) => open.queue.crashed.notified().await,
+            None => future::pending().await,
         }
     }
 
