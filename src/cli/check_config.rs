@@ -34,7 +34,8 @@ pub struct CheckConfig {
     /// Print a summary of a valid configuration to standard output, without secrets.
     #[arg(long)]
     verbose: bool,
-    /// Obtain a token, or log on and off, with the credential of each target. Nothing is deleted.
+    /// Connect to the store, and obtain a token, or log on and off, with the credential of each target. Nothing is
+    /// deleted.
     #[arg(long)]
     connect: bool,
     /// Time limit of --connect for all targets together.
@@ -73,15 +74,25 @@ async fn connect(config: &Config, time: Duration) -> ExitCode {
         Err(error) => return fail(&format!("cannot start a thread: {error}"), 1),
     };
     let metrics = Metrics::default();
-    let targets = open_database(config, &metrics)
-        .await
-        .and_then(|database| Targets::new(config, &metrics, database.as_ref()));
-    let targets = match targets {
-        Ok(targets) => targets,
+    let opened = open_database(config, &metrics).await;
+    let opened = opened.and_then(|database| {
+        let targets = Targets::new(config, &metrics, database.as_ref())?;
+        Ok((database, targets))
+    });
+    let (database, targets) = match opened {
+        Ok(opened) => opened,
         Err(error) => return fail(&error, BAD_CONFIGURATION),
     };
     let limits = Deadline::after(time).into();
     let mut code = ExitCode::SUCCESS;
+    if let Some(database) = database {
+        let checked = database.check().await;
+        if checked.is_err() {
+            code = ExitCode::FAILURE;
+        }
+        let result = checked.map_or_else(|error| format!("failed: {error}"), |()| "ok".to_owned());
+        print(&format!("store: {result}"));
+    }
     let mut checks = pin!(targets.check_credentials(&limits));
     while let Some(checked) = checks.next().await {
         if checked.1.is_err() {
@@ -136,16 +147,7 @@ fn summary(config: &Config) -> String {
             }
             None => "admin port: none".to_owned(),
         },
-        format!(
-            "audit log: {}{}, {}",
-            config.audit.sink,
-            default_mark(config, "audit", "file"),
-            if config.audit.sync {
-                "synced"
-            } else {
-                "not synced"
-            },
-        ),
+        log_line(config),
     ];
     for target in config.targets.list() {
         let version = target
@@ -168,6 +170,20 @@ fn summary(config: &Config) -> String {
         lines.extend(caller.allow.iter().map(allow_line));
     }
     lines.join("\n")
+}
+
+/// Returns the line about the audit log, or about the database that keeps it.
+fn log_line(config: &Config) -> String {
+    if config.store.postgres().is_some() {
+        return format!("store: {}", config.store.summary());
+    }
+    let sync = if config.audit.sync {
+        "synced"
+    } else {
+        "not synced"
+    };
+    let mark = default_mark(config, "audit", "file");
+    format!("audit log: {}{mark}, {sync}", config.audit.sink)
 }
 
 /// Returns a space and `(default)` for a key that is not in the file, and an empty text for one that is.
