@@ -76,7 +76,7 @@ enum Benchmark {
     Hmc,
     /// Compare the throughput with a synced audit log to the sync latency of the disk.
     Disk,
-    /// Compare a synced audit log in a file with one in PostgreSQL, if USERADMIN_POSTGRES_BIN names its programs.
+    /// Compare a synced audit log in a file with one in PostgreSQL, whose programs `USERADMIN_POSTGRES_BIN` names.
     Store,
     /// Measure 1 to 1,024 calls in flight, 1 to 10,000 connections and 1 to 200 HMCs.
     Growth,

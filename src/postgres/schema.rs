@@ -19,7 +19,7 @@ pub(super) fn latest() -> i32 {
     let versions = runner
         .get_migrations()
         .iter()
-        .map(|migration| migration.version());
+        .map(refinery::Migration::version);
     versions.max().unwrap_or_default()
 }
 

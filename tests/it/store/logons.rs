@@ -341,13 +341,13 @@ async fn checks_of_the_configuration_count() {
     let check = || run(&[&arguments[..], &[file.to_str().unwrap()]].concat());
     for expected in [1, 2, 2] {
         let (code, output, _) = check();
-        let refused = "hmcs.hmc: failed: ERROR_REASON_UPSTREAM_CREDENTIALS_REJECTED";
+        let refused = "store: ok\nhmcs.hmc: failed: ERROR_REASON_UPSTREAM_CREDENTIALS_REJECTED";
         assert!(code == 1 && output.starts_with(refused), "{output}");
         assert_eq!(logons(&upstream), expected);
     }
     fs::write(folder.join("hmc.password"), OTHER_PASSWORD).unwrap();
     let (code, output, _) = check();
-    assert_eq!((code, output.as_str()), (0, "hmcs.hmc: ok\n"));
+    assert_eq!((code, output.as_str()), (0, "store: ok\nhmcs.hmc: ok\n"));
 }
 
 /// During the change of a password, replicas may have different ones. The accepted one does not reset the count of the
