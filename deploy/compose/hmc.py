@@ -50,6 +50,13 @@ def find_users(query):
     return 200, {"users": [{"object-uri": f"/api/users/{name}", "name": name, "type": "standard"} for name in found]}
 
 
+def read_user(name):
+    if name not in users:
+        return 404, error(404, 1, "There is no such user.")
+    document = {"object-uri": f"/api/users/{name}", "object-id": name, "name": name, "type": "standard", "class": "user"}
+    return 200, document | {"disabled": False, "replication-overwrite-possible": False}
+
+
 def delete_user(name):
     if name not in users:
         return 404, error(404, 1, "There is no such user.")
@@ -86,8 +93,9 @@ class Hmc(BaseHTTPRequestHandler):
             return 204, None
         if request == ("GET", "/api/console/users"):
             return find_users(url.query)
-        if self.command == "DELETE" and url.path.startswith("/api/users/"):
-            return delete_user(url.path.removeprefix("/api/users/"))
+        if self.command in ("DELETE", "GET") and url.path.startswith("/api/users/"):
+            operation = delete_user if self.command == "DELETE" else read_user
+            return operation(url.path.removeprefix("/api/users/"))
         return 404, error(404, 1, "There is no such resource.")
 
     do_GET = do_POST = do_DELETE = respond
