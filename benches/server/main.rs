@@ -27,6 +27,7 @@ mod peers;
 mod process;
 mod requests;
 mod rig;
+mod store;
 mod table;
 mod tls;
 mod upstream;
@@ -75,6 +76,8 @@ enum Benchmark {
     Hmc,
     /// Compare the throughput with a synced audit log to the sync latency of the disk.
     Disk,
+    /// Compare a synced audit log in a file with one in PostgreSQL, if USERADMIN_POSTGRES_BIN names its programs.
+    Store,
     /// Measure 1 to 1,024 calls in flight, 1 to 10,000 connections and 1 to 200 HMCs.
     Growth,
     /// Compare the CPU time of a call on one and on two CPUs.
@@ -92,6 +95,7 @@ fn main() -> ExitCode {
         Benchmark::Peers => peers::compare,
         Benchmark::Hmc => peers::hmc,
         Benchmark::Disk => disk::run,
+        Benchmark::Store => store::run,
         Benchmark::Growth => growth::run,
         Benchmark::Cpus => growth::cpus,
         Benchmark::Instructions => instructions::run,

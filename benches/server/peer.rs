@@ -36,6 +36,8 @@ pub struct ServerSettings {
     /// Destination of the audit log: `stdout`, or a file name in the server's folder.
     pub audit: &'static str,
     pub sync: bool,
+    /// URL of the database that keeps the audit log instead.
+    pub store: Option<String>,
     /// Number of configured HMCs.
     pub hmcs: usize,
     pub max_connections: u32,
@@ -47,6 +49,7 @@ impl Default for ServerSettings {
         Self {
             audit: "stdout",
             sync: true,
+            store: None,
             hmcs: 1,
             max_connections: 1024,
             cpus: &[cpus::SERVER_CPU],
@@ -93,9 +96,17 @@ fn configuration(
             tls::AUTHORITY_FILE
         );
     }
+    let log = match &setting.store {
+        Some(url) => {
+            fs::write(folder.join("store.url"), url).unwrap();
+            "[store]\nkind = \"postgres\"\nurl_file = \"store.url\"\n".to_owned()
+        }
+        None => format!(
+            "[audit]\nfile = \"{}\"\nsync = {}\n",
+            setting.audit, setting.sync
+        ),
+    };
     let ServerSettings {
-        audit,
-        sync,
         hmcs,
         max_connections,
         ..
@@ -103,7 +114,7 @@ fn configuration(
     let mut text = format!(
         "[server]\nlisten = \"{listen}\"\nadmin_listen = \"127.0.0.1:0\"\n\
         [server.limits]\nmax_connections = {max_connections}\n{server_tls}\
-        [audit]\nfile = \"{audit}\"\nsync = {sync}\n\
+        {log}\
         [batch_accounts.prod]\nurl = \"{scheme}://{upstream}\"\n{ca_file}max_in_flight = 1024\nmax_queued = 1024\n\
         [batch_accounts.prod.credential]\nkind = \"client_secret\"\ntenant_id = \"tenant\"\nclient_id = \"client\"\n\
         secret_file = \"secret\"\nauthority = \"{scheme}://{upstream}\"\n\

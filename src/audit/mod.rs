@@ -21,7 +21,13 @@ mod store;
 mod verify;
 mod writer;
 
-use std::{future::Future, io, sync::Arc, thread, time::Duration};
+use std::{
+    future::{self, Future},
+    io,
+    sync::Arc,
+    thread,
+    time::Duration,
+};
 
 use tokio::{runtime::Handle, sync::oneshot, task::yield_now, time::timeout};
 
@@ -139,9 +145,12 @@ impl Audit {
         Ok((Self(Some(Arc::new(OpenQueue { queue, log }))), ready))
     }
 
-    /// Returns the log, or `None` if it cannot be read, such as standard output.
+    /// Returns the log, or `None` if it is not a database or a regular file.
     pub(crate) fn log(&self) -> Option<Log> {
-        self.0.as_ref()?.log.clone()
+        match self.0.as_ref()?.log.clone()? {
+            Log::File(path) if !path.is_file() => None,
+            log => Some(log),
+        }
     }
 
     fn status(&self) -> Status {
@@ -188,6 +197,14 @@ impl Audit {
             queued,
             pending: status.pending,
             lag: oldest.map_or(Duration::ZERO, |since| since.elapsed()),
+        }
+    }
+
+    /// Waits until the writer has found calls of ended processes without an outcome.
+    pub(crate) async fn crashed(&self) {
+        match &self.0 {
+            Some(open) => open.queue.crashed.notified().await,
+            None => future::pending().await,
         }
     }
 

@@ -41,8 +41,8 @@ pub(super) struct PostgresStore {
     head: Head,
     /// Number of the registration of this replica; `None` before the first one and after a failure.
     epoch: Option<i64>,
-    /// Time of the last renewal of the lease.
-    maintained: Instant,
+    /// Time of the next renewal of the lease.
+    maintain_at: Instant,
     last_commit: Duration,
     may_have_appended: bool,
     metrics: StoreMetrics,
@@ -55,7 +55,7 @@ impl PostgresStore {
             runtime,
             head: Head::default(),
             epoch: None,
-            maintained: Instant::now(),
+            maintain_at: Instant::now(),
             last_commit: Duration::ZERO,
             may_have_appended: false,
             metrics,
@@ -66,8 +66,8 @@ impl PostgresStore {
         self.database.lease.as_secs_f64()
     }
 
-    /// Registers this replica. Statements of earlier registrations have no effect from then on.
-    fn register(&mut self) -> Result<(), Error> {
+    /// Registers this replica, and returns its epoch. Statements of earlier epochs have no effect from then on.
+    fn register(&mut self) -> Result<i64, Error> {
         let (database, lease) = (&*self.database, self.lease());
         let (epoch, head) = self.runtime.block_on(async {
             let parameters: &[Parameter<'_>] =
@@ -78,13 +78,27 @@ impl PostgresStore {
             let head = database.query_one("read_head", sql, &[]).await?;
             Ok((epoch, head))
         })?;
-        self.epoch = Some(epoch.get(0));
+        let epoch = epoch.get(0);
+        self.epoch = Some(epoch);
         self.head = Head {
             seq: head.get::<_, i64>(0).unsigned_abs(),
             hash: head.get(1),
         };
-        self.maintained = Instant::now() - self.database.lease;
-        Ok(())
+        // Interrupted calls of dead replicas are searched for at once.
+        self.maintain_at = Instant::now();
+        Ok(epoch)
+    }
+
+    /// Registers this replica unless it is registered, and renews the lease if that is due.
+    fn register_and_maintain(&mut self) -> Result<Vec<Map<String, Value>>, Error> {
+        let epoch = match self.epoch {
+            Some(epoch) => epoch,
+            None => self.register()?,
+        };
+        if Instant::now() < self.maintain_at {
+            return Ok(Vec::new());
+        }
+        self.maintain(epoch)
     }
 
     /// Renews the lease. Returns the members of intents that dead replicas have left open.
@@ -98,7 +112,7 @@ impl PostgresStore {
         let sql = "SELECT maintain($1, $2, make_interval(secs => $3))";
         let rows = self.database.query("maintain", sql, parameters);
         let rows = self.runtime.block_on(rows)?;
-        self.maintained = Instant::now();
+        self.maintain_at = Instant::now() + self.database.lease / 3;
         let intents = rows.iter().filter_map(|row| {
             let object = format!("{{{}}}", row.get::<_, &str>(0));
             serde_json::from_str(&object).ok()
@@ -168,15 +182,13 @@ impl AuditStore for PostgresStore {
     }
 
     fn open(&mut self) -> io::Result<Vec<Map<String, Value>>> {
-        if self.epoch.is_none() {
-            self.register().map_err(|error| self.failed(&error))?;
+        let mut maintained = self.register_and_maintain();
+        // The lease has ended, for example because the machine was suspended.
+        if let Err(Error::NotRegistered) = maintained {
+            self.epoch = None;
+            maintained = self.register_and_maintain();
         }
-        match self.epoch {
-            Some(epoch) if self.maintained.elapsed() >= self.database.lease / 3 => {
-                self.maintain(epoch).map_err(|error| self.failed(&error))
-            }
-            _ => Ok(Vec::new()),
-        }
+        maintained.map_err(|error| self.failed(&error))
     }
 
     fn append(
@@ -190,7 +202,7 @@ impl AuditStore for PostgresStore {
         let epoch = epoch.ok_or_else(|| io::Error::other("the database is not open"))?;
         let rows = Rows::new(records, retained);
         let results = self.send(epoch, &rows).map_err(|error| {
-            self.may_have_appended = !matches!(error, Error::NotSent(_));
+            self.may_have_appended = !matches!(error, Error::NotSent(_) | Error::NotRegistered);
             self.failed(&error)
         })?;
         self.report(records, &rows, &results);
@@ -206,9 +218,11 @@ impl AuditStore for PostgresStore {
         self.may_have_appended
     }
 
-    /// Does nothing: after a failure, `open` has registered again.
+    /// Checks whether the database answers, so that readiness is right although there are no calls.
     fn check(&mut self, _condition: Condition) -> io::Result<()> {
-        Ok(())
+        let answer = self.database.query("ping", "SELECT 1", &[]);
+        let answer = self.runtime.block_on(answer);
+        answer.map(drop).map_err(|error| self.failed(&error))
     }
 
     fn head(&self) -> &Head {

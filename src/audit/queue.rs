@@ -7,7 +7,7 @@ use std::{
 
 use tokio::{
     runtime::{Handle, Id},
-    sync::oneshot,
+    sync::{Notify, oneshot},
     time::timeout,
 };
 
@@ -160,6 +160,8 @@ struct State {
 pub(super) struct Queue {
     state: Mutex<State>,
     changed: Condvar,
+    /// Notified when the writer has found calls of ended processes without an outcome.
+    pub(super) crashed: Notify,
 }
 
 impl Queue {

@@ -214,6 +214,9 @@ impl Writer {
     fn open_store(&mut self) -> io::Result<()> {
         match self.store.open() {
             Ok(interrupted) => {
+                if !interrupted.is_empty() {
+                    self.queue.crashed.notify_one();
+                }
                 let outcomes = interrupted.into_iter().map(Record::unknown_after_crash);
                 self.unwritten.extend(outcomes);
                 Ok(())

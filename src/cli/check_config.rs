@@ -14,6 +14,7 @@ use crate::{
     identity::Identity,
     metrics::Metrics,
     pattern::Pattern,
+    service::open_database,
     telemetry,
     upstream::{
         deadline::Deadline,
@@ -71,7 +72,11 @@ async fn connect(config: &Config, time: Duration) -> ExitCode {
         Ok(log) => log,
         Err(error) => return fail(&format!("cannot start a thread: {error}"), 1),
     };
-    let targets = match Targets::new(config, &Metrics::default()) {
+    let metrics = Metrics::default();
+    let targets = open_database(config, &metrics)
+        .await
+        .and_then(|database| Targets::new(config, &metrics, database.as_ref()));
+    let targets = match targets {
         Ok(targets) => targets,
         Err(error) => return fail(&error, BAD_CONFIGURATION),
     };

@@ -80,7 +80,8 @@ async fn reconcile_log(config: &Config, dry_run: bool) -> Result<bool, Error> {
         );
         return Err((text, 1));
     }
-    let targets = Targets::new(config, &metrics).map_err(|error| (error, BAD_CONFIGURATION))?;
+    let targets = Targets::new(config, &metrics, database.as_ref());
+    let targets = targets.map_err(|error| (error, BAD_CONFIGURATION))?;
     // Stops at the first signal, so that the chain is complete and no session stays open.
     let (stop, _) = signals::stop().map_err(|error| (error.to_string(), 1))?;
     let mut stop = Box::pin(stop);

@@ -62,6 +62,7 @@ fn log_start(config: &Config, server: &Server, listen: SocketAddr) {
         tls = config.server.tls.is_some(),
         auth,
         admin_listen = admin.as_deref().unwrap_or("off"),
+        store = config.store.summary(),
         targets = config.targets.summary(),
         callers = config.callers.len(),
         "server started"

@@ -43,7 +43,7 @@ pub use self::{
     schema::Key,
     server::{Limits, Server},
     source::{Source, differences},
-    store::{Postgres, Store, is_loopback, parse_url},
+    store::{Postgres, Store, database_name, is_loopback, parse_url},
     targets::{PlatformSettings, Target, TargetSummary},
     tracing::Tracing,
     values::Roots,

@@ -21,7 +21,7 @@ table! {
     #[table("store", check = check)]
     pub struct Store {
         /// Where audit records, quotas and refused HMC logons are kept. `local`: in the audit log and in a file beside it,
-        /// quotas in memory. `postgres`: in a PostgreSQL database that all replicas share; `[audit]` is then not used.
+        /// quotas in memory. `postgres`: in a PostgreSQL database that all replicas share; `[audit]` then has no effect.
         kind: &'static str = choice(vec![LOCAL, POSTGRES]).default(LOCAL);
         /// The URL of the database, `postgres://USER:PASSWORD@HOST:PORT/DATABASE`; read again for each connection. It
         /// can name several hosts. Instead of its `sslmode`, `ca_file` decides about TLS.
@@ -60,6 +60,19 @@ pub struct Postgres {
 }
 
 impl Store {
+    /// Returns a description for people, without secrets.
+    pub fn summary(&self) -> String {
+        let url = self.url.as_ref().and_then(SecretSource::last_valid);
+        let Some(config) = url.and_then(|url| parse_url(url.expose()).ok()) else {
+            return LOCAL.to_owned();
+        };
+        let tls = match &self.roots.file {
+            Some(_) => "TLS",
+            None => "without TLS",
+        };
+        format!("{}, {tls}", database_name(&config))
+    }
+
     /// Returns the database, or `None` if the state is kept locally.
     pub fn postgres(&self) -> Option<Postgres> {
         let url = self.url.clone().filter(|_| self.kind == POSTGRES)?;
@@ -85,11 +98,9 @@ fn check(store: &Store, reader: &Reader<'_>) {
         }
         return;
     }
-    for name in reader.names_in("audit") {
-        let error = format!(
-            "kind `{POSTGRES}` keeps the audit log in the database: remove `{name}` from [audit]"
-        );
-        reader.error(reader.value_span("kind"), error);
+    if reader.names_in("audit").next().is_some() {
+        let warning = " keeps the audit log in the database; [audit] has no effect";
+        reader.warn("kind", warning);
     }
     let Some(url) = &store.url else {
         if !reader.has("url_file") {
@@ -137,6 +148,18 @@ fn without_tls_parameters(url: &str) -> String {
         .split('&')
         .filter(|pair| !pair.starts_with("sslmode=") && !pair.starts_with("sslrootcert="));
     format!("{base}?{}", kept.collect::<Vec<_>>().join("&"))
+}
+
+/// Returns hosts and name of a database, without user and password.
+pub fn database_name(config: &tokio_postgres::Config) -> String {
+    let hosts = config.get_hosts().iter().map(|host| match host {
+        Host::Tcp(name) => name.clone(),
+        Host::Unix(path) => path.display().to_string(),
+    });
+    let hosts: Vec<_> = hosts.collect();
+    let database = config.get_dbname().or(config.get_user());
+    let database = database.unwrap_or_default();
+    format!("postgres {}/{database}", hosts.join(","))
 }
 
 /// Returns whether all hosts are on this machine.

@@ -117,7 +117,7 @@ pub const fn recipe(reason: R) -> Recipe {
             "the upstream failed too often and is not called for a while",
             &[Retry(5)]).client_may_retry(),
         R::AuditUnavailable => Recipe::new(Code::Unavailable,
-            "the intent could not be recorded; nothing was sent",
+            "a required record could not be written; the user was not deleted",
             &[Retry(5)]).client_may_retry(),
         R::ShuttingDown => Recipe::new(Code::Unavailable,
             "this server is shutting down",

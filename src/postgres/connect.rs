@@ -4,15 +4,14 @@ use std::{path::Path, time::Duration};
 
 use deadpool::managed::{self, Metrics, RecycleError};
 use rustls::{ClientConfig, pki_types::CertificateDer};
-use tokio_postgres::{
-    Client, Config, NoTls,
-    config::{Host, SslMode},
-    error::SqlState,
-};
+use tokio_postgres::{Client, Config, NoTls, config::SslMode};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use zeroize::Zeroizing;
 
-use super::{Error, schema};
+use super::{
+    error::{Error, describe},
+    schema,
+};
 use crate::{
     client_tls::{self, Trust},
     config::{self, pem, secret::SecretSource},
@@ -43,18 +42,7 @@ impl Manager {
     }
 
     pub(super) fn name(&self) -> String {
-        let config = &self.first;
-        let hosts = config.get_hosts().iter().map(|host| match host {
-            Host::Tcp(name) => name.clone(),
-            Host::Unix(path) => path.display().to_string(),
-        });
-        let hosts: Vec<_> = hosts.collect();
-        let database = config.get_dbname().or(config.get_user());
-        format!(
-            "postgres {}/{}",
-            hosts.join(","),
-            database.unwrap_or_default()
-        )
+        config::database_name(&self.first)
     }
 
     pub(super) fn password(&self) -> Zeroizing<Vec<u8>> {
@@ -85,7 +73,7 @@ impl Manager {
     /// Connects, and returns the client and the parameters that were used. Does not check the schema.
     pub(super) async fn connect(&self) -> Result<Client, Error> {
         let mut config = self.parameters();
-        let failed = |error| error_before_sending(&error);
+        let failed = |error| Error::NotSent(describe(&error));
         let Some(file) = &self.roots.file else {
             // The file of the URL may name another host than at the start.
             if !config::is_loopback(&config) {
@@ -132,36 +120,4 @@ impl managed::Manager for Manager {
         }
         Ok(())
     }
-}
-
-/// Describes an error without the values of the statement.
-pub(super) fn describe(error: &tokio_postgres::Error) -> String {
-    if let Some(error) = error.as_db_error() {
-        return format!("{} (SQLSTATE {})", error.message(), error.code().code());
-    }
-    let error: &dyn std::error::Error = error;
-    match error.source() {
-        Some(source) => format!("{error}: {source}"),
-        None => error.to_string(),
-    }
-}
-
-/// Returns the error of a statement.
-pub(super) fn error(error: &tokio_postgres::Error) -> Error {
-    let text = describe(error);
-    let schema = [
-        SqlState::UNDEFINED_TABLE,
-        SqlState::UNDEFINED_FUNCTION,
-        SqlState::UNDEFINED_COLUMN,
-        SqlState::INVALID_SCHEMA_NAME,
-        SqlState::INSUFFICIENT_PRIVILEGE,
-    ];
-    match error.code() {
-        Some(code) if schema.contains(code) => Error::Schema(text),
-        _ => Error::Unavailable(text),
-    }
-}
-
-fn error_before_sending(error: &tokio_postgres::Error) -> Error {
-    Error::NotSent(describe(error))
 }

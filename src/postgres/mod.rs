@@ -2,12 +2,11 @@
 //! in `migrations/`; each call is one statement and one transaction.
 
 mod connect;
+mod error;
+mod migrate;
 mod schema;
 
-use std::{
-    fmt,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use deadpool::{
     Runtime,
@@ -22,7 +21,10 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use self::connect::Manager;
-pub use self::schema::{Migrated, migrate};
+pub use self::{
+    error::Error,
+    migrate::{Migrated, migrate},
+};
 use crate::{config, metrics::StoreMetrics};
 
 /// Time beyond the limit of a statement after which its connection counts as broken.
@@ -30,25 +32,6 @@ const GRACE: Duration = Duration::from_millis(500);
 
 /// A parameter of a statement, with its type.
 pub type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
-
-/// Why a statement failed.
-#[derive(Debug)]
-pub enum Error {
-    /// The database cannot be reached, or the statement failed. Repeating it may succeed. It is unknown whether the
-    /// statement took effect.
-    Unavailable(String),
-    /// As [`Error::Unavailable`], but the statement was not sent.
-    NotSent(String),
-    /// The schema is missing or too old, or the user of the database has too few rights.
-    Schema(String),
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (Self::Unavailable(text) | Self::NotSent(text) | Self::Schema(text)) = self;
-        f.write_str(text)
-    }
-}
 
 pub struct Database {
     pool: Pool<Manager>,
@@ -129,7 +112,7 @@ impl Database {
         self.metrics.observe(what, start.elapsed());
         match result {
             Ok(Ok(rows)) => Ok(rows),
-            Ok(Err(error)) => Err(connect::error(&error)),
+            Ok(Err(error)) => Err(Error::of_statement(&error)),
             Err(_) => {
                 // The connection is closed, because its next answer may be that to this statement.
                 drop(Object::take(connection));
@@ -164,11 +147,11 @@ impl Database {
         client
             .batch_execute("SET statement_timeout = 0")
             .await
-            .map_err(|error| connect::error(&error))?;
+            .map_err(|error| Error::of_statement(&error))?;
         let parameters = parameters
             .iter()
             .map(|(value, kind)| (*value, kind.clone()));
         let rows = client.query_typed_raw(sql, parameters).await;
-        rows.map_err(|error| connect::error(&error))
+        rows.map_err(|error| Error::of_statement(&error))
     }
 }

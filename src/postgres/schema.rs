@@ -1,32 +1,20 @@
-//! The schema of the database: its migrations, and the check of its version.
+//! The schema of the database: the embedded migrations, and the check of its version.
 
 use tokio_postgres::Client;
 
-use super::{
-    Error,
-    connect::{self, Manager},
-};
-use crate::config;
+use super::error::Error;
 
 /// Name of the schema.
 pub(super) const NAME: &str = "useradmin";
 /// Table of the migrations that were applied.
-const HISTORY: &str = "schema_history";
+pub(super) const HISTORY: &str = "schema_history";
 
-mod embedded {
+pub(super) mod embedded {
     refinery::embed_migrations!("src/postgres/migrations");
 }
 
-/// Result of [`migrate`].
-pub struct Migrated {
-    /// The migrations that were applied now.
-    pub applied: Vec<String>,
-    /// Version of the schema.
-    pub version: i32,
-}
-
 /// Returns the version of the newest migration.
-fn latest() -> i32 {
+pub(super) fn latest() -> i32 {
     let runner = embedded::migrations::runner();
     let versions = runner
         .get_migrations()
@@ -42,7 +30,7 @@ pub(super) async fn check(client: &Client) -> Result<(), Error> {
          SELECT max(version) FROM {NAME}.{HISTORY}"
     );
     let rows = client.simple_query(&sql).await;
-    let rows = rows.map_err(|error| match connect::error(&error) {
+    let rows = rows.map_err(|error| match Error::of_statement(&error) {
         Error::Schema(cause) => Error::Schema(format!(
             "the schema of the database is missing, or its user may not read it: {cause}; run `useradmin store migrate`"
         )),
@@ -59,40 +47,4 @@ pub(super) async fn check(client: &Client) -> Result<(), Error> {
         )));
     }
     Ok(())
-}
-
-/// Creates the schema or brings it to the newest version. With `role`, grants this role of the database the rights that a
-/// server needs, and no others.
-pub async fn migrate(config: &config::Postgres, role: Option<&str>) -> Result<Migrated, Error> {
-    let manager = Manager::new(config).map_err(Error::NotSent)?;
-    let mut client = manager.connect().await?;
-    let failed = |error: tokio_postgres::Error| Error::Unavailable(connect::describe(&error));
-    // Only one program migrates at a time. The lock ends with the connection.
-    let lock = format!(
-        "SET statement_timeout = 0; SELECT pg_advisory_lock(hashtextextended('{NAME}.migrate', 0)); \
-         CREATE SCHEMA IF NOT EXISTS {NAME}"
-    );
-    client.batch_execute(&lock).await.map_err(failed)?;
-    let mut runner = embedded::migrations::runner();
-    runner.set_migration_table_name(HISTORY);
-    let report = runner.run_async(&mut client).await;
-    let report = report.map_err(|error| Error::Unavailable(error.to_string()))?;
-    if let Some(role) = role {
-        client.batch_execute(&grants(role)).await.map_err(failed)?;
-    }
-    let applied = report.applied_migrations().iter().map(ToString::to_string);
-    Ok(Migrated {
-        applied: applied.collect(),
-        version: latest(),
-    })
-}
-
-/// Returns the statements that grant a role the rights of a server: to read, and to call the functions.
-fn grants(role: &str) -> String {
-    let role = format!("\"{}\"", role.replace('"', "\"\""));
-    format!(
-        "GRANT USAGE ON SCHEMA {NAME} TO {role}; \
-         GRANT SELECT ON ALL TABLES IN SCHEMA {NAME} TO {role}; \
-         GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA {NAME} TO {role}"
-    )
 }

@@ -146,7 +146,7 @@ impl Server {
         let accepting = spawn(accepting);
         let health_updates = spawn(health::update_health(health.clone(), Arc::clone(&shared)));
         let reloading = spawn(reload::watch(self.watched, metrics));
-        let reconciling = spawn(reconcile::at_start(Arc::clone(&shared)));
+        let reconciling = spawn(reconcile::after_crashes(Arc::clone(&shared)));
         let _summarizing = spawn(summarize(Arc::clone(&shared)));
         stop.await;
         for task in [accepting, health_updates, reloading, reconciling] {

@@ -70,7 +70,7 @@ impl Shared {
             None => Box::new(LocalQuota::default()),
         };
         Ok(Self {
-            targets: Targets::new(config, &metrics)?,
+            targets: Targets::new(config, &metrics, database.as_ref())?,
             access: ArcSwap::from_pointee(access),
             quota,
             refusals: Arc::default(),
@@ -130,7 +130,7 @@ pub async fn open_database(
     };
     let database = Database::new(&settings, metrics.store.clone());
     let database = database.map_err(|error| format!("[store]: {error}"))?;
-    if let Err(postgres::Error::Schema(error)) = database.check().await {
+    if let Err(postgres::Error::Schema(error)) = Box::pin(database.check()).await {
         return Err(format!("[store]: {error}"));
     }
     Ok(Some(Arc::new(database)))

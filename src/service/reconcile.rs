@@ -10,7 +10,7 @@ use tokio::time::sleep;
 
 use super::{Shared, rpcs};
 use crate::{
-    audit::{self, Audit, Case, CaseList, Record, Scope, WRITE_TIMEOUT},
+    audit::{self, Audit, Case, CaseList, Log, Record, Scope, WRITE_TIMEOUT},
     error::{Failure, status::short},
     proto::{DeleteOutcome, ErrorReason},
     upstream::{call_limits::CallLimits, deadline::Deadline, registry::Targets},
@@ -24,10 +24,11 @@ const MAX_AT_START: usize = 1_000;
 const OPEN_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Failures that concern a target, not a user.
-const OF_TARGET: [ErrorReason; 7] = [
+const OF_TARGET: [ErrorReason; 8] = [
     ErrorReason::UnknownTarget,
     ErrorReason::Overloaded,
     ErrorReason::CircuitOpen,
+    ErrorReason::AuditUnavailable,
     ErrorReason::DeadlineExceeded,
     ErrorReason::UpstreamCredentialsRejected,
     ErrorReason::UpstreamSessionLimit,
@@ -157,17 +158,27 @@ async fn reconcile_one(targets: &Targets, audit: Option<&Audit>, case: Case) -> 
     }
 }
 
-/// Reconciles the calls of a server's audit log, once. Waits until the log is open and the calls that a crash
-/// interrupted are recorded as unknown.
-pub(crate) async fn at_start(shared: Arc<Shared>) {
+/// Reconciles the calls of a server's audit log at its start. If replicas share the log, does it again whenever this one
+/// has recorded the calls of a dead replica as unknown.
+pub(crate) async fn after_crashes(shared: Arc<Shared>) {
     while !shared.audit.is_healthy() {
         sleep(OPEN_INTERVAL).await;
     }
     let Some(records) = shared.audit.log() else {
         return;
     };
-    shared.audit.flush().await;
-    let cases = match audit::unsettled(&records, scope(false, MAX_AT_START)).await {
+    loop {
+        shared.audit.flush().await;
+        reconcile_log(&shared, &records).await;
+        if let Log::File(_) = records {
+            return;
+        }
+        shared.audit.crashed().await;
+    }
+}
+
+async fn reconcile_log(shared: &Shared, records: &Log) {
+    let cases = match audit::unsettled(records, scope(false, MAX_AT_START)).await {
         Ok(cases) => cases.readable,
         Err(error) => {
             return tracing::warn!(%error, "audit log not searched for unknown outcomes");

@@ -20,6 +20,7 @@ use crate::{
     config::{AuditSink, PlatformSettings, Roots, Target},
     error::{Failure, resource::ResourceNames, rule::Rule},
     metrics::{CredentialState, RequestMetrics},
+    postgres::Database,
     proto::ErrorReason,
 };
 
@@ -104,6 +105,8 @@ pub struct TargetInputs<'a, P: Platform> {
     pub others: Vec<&'a P>,
     /// The audit log. A platform may keep a file in its folder.
     pub audit: &'a AuditSink,
+    /// The database that replicas share, or `None` if there is none. A platform may share state between replicas.
+    pub database: Option<&'a Arc<Database>>,
     /// The HTTP client for the URL of the target.
     pub client: Client,
     pub requests: &'a RequestMetrics,

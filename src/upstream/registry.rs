@@ -18,6 +18,7 @@ use crate::{
     config::{self, Config},
     error::{Failure, resource::ResourceNames, rule::Rule},
     metrics::{Metrics, TargetName, TargetState},
+    postgres::Database,
 };
 
 /// Maximum number of credentials that are checked at the same time.
@@ -38,11 +39,16 @@ macro_rules! platforms {
         }
 
         impl Targets {
-            /// Creates the targets of a configuration. Nothing is sent yet.
-            pub fn new(config: &Config, metrics: &Metrics) -> Result<Self, String> {
+            /// Creates the targets of a configuration. Nothing is sent yet. `database` is that of `[store]`, or `None`
+            /// for the kind `local`.
+            pub fn new(
+                config: &Config,
+                metrics: &Metrics,
+                database: Option<&Arc<Database>>,
+            ) -> Result<Self, String> {
                 let config::Targets { $($field,)* } = &config.targets;
                 Ok(Self {
-                    $($field: Group::new($field, config, metrics)
+                    $($field: Group::new($field, config, metrics, database)
                         .map_err(|error| format!("{}.{error}", stringify!($field)))?,)*
                 })
             }
@@ -115,15 +121,21 @@ type Tables<P> = BTreeMap<String, config::Target<<P as Platform>::Settings>>;
 pub struct Group<P>(BTreeMap<String, Arc<Target<P>>>);
 
 impl<P: Platform> Group<P> {
-    fn new(tables: &Tables<P>, config: &Config, metrics: &Metrics) -> Result<Self, String> {
+    fn new(
+        tables: &Tables<P>,
+        config: &Config,
+        metrics: &Metrics,
+        database: Option<&Arc<Database>>,
+    ) -> Result<Self, String> {
         let mut targets: BTreeMap<String, Arc<Target<P>>> = BTreeMap::new();
         let upstream = P::NAMES.upstream;
         for (alias, table) in tables {
             let requests = metrics.upstreams.requests(upstream, alias);
             let outcomes = metrics.calls.outcomes(upstream, alias);
             let others = targets.values().map(|other| &other.platform).collect();
-            let target = Target::new(table, others, &config.audit.sink, &requests, outcomes)
-                .map_err(|error| format!("{alias}: {error}"))?;
+            let audit = &config.audit.sink;
+            let target = Target::new(table, others, audit, database, &requests, outcomes);
+            let target = target.map_err(|error| format!("{alias}: {error}"))?;
             targets.insert(alias.clone(), Arc::new(target));
         }
         Ok(Self(targets))

@@ -16,6 +16,7 @@ use crate::{
     error::Failure,
     metrics::{Outcomes, RequestMetrics, TargetState},
     pattern::Pattern,
+    postgres::Database,
     proto::ErrorReason as R,
 };
 
@@ -36,6 +37,7 @@ impl<P: Platform> Target<P> {
         config: &config::Target<P::Settings>,
         others: Vec<&P>,
         audit: &AuditSink,
+        database: Option<&Arc<Database>>,
         requests: &RequestMetrics,
         outcomes: Outcomes,
     ) -> Result<Self, String> {
@@ -45,6 +47,7 @@ impl<P: Platform> Target<P> {
             config,
             others,
             audit,
+            database,
             client: client.clone(),
             requests,
         })?;

@@ -165,14 +165,15 @@ fn omitted_keys_have_defaults() {
     ));
 }
 
-/// The example must contain every key, so that it stays complete.
+/// The example must contain every key, so that it stays complete. Keys that exclude others are in its comments.
 #[test]
 fn example_file_has_every_key() {
     let mut found = Vec::new();
     collect_keys("", &EXAMPLE.parse().unwrap(), &mut found);
     for key in KEYS.iter() {
         let named = found.contains(&(key.section.to_owned(), key.name.to_owned()));
-        assert!(named, "{}.{}", key.section, key.name);
+        let in_comment = EXAMPLE.contains(&format!("\n#     {} = ", key.name));
+        assert!(named || in_comment, "{}.{}", key.section, key.name);
     }
 }
 

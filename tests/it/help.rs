@@ -9,7 +9,7 @@ use std::{
 use useradmin_testkit::{App, run};
 
 /// All commands. The man pages, which are generated for each command, must be the same ones.
-const COMMANDS: [&[&str]; 11] = [
+const COMMANDS: [&[&str]; 13] = [
     &[],
     &["serve"],
     &["check-config"],
@@ -18,6 +18,8 @@ const COMMANDS: [&[&str]; 11] = [
     &["audit", "verify"],
     &["audit", "reconcile"],
     &["audit", "report"],
+    &["store"],
+    &["store", "migrate"],
     &["protoset"],
     &["completions"],
     &["man"],

@@ -21,7 +21,11 @@ use useradmin_testkit::{
 };
 
 use self::responses::Row;
-pub use self::{backoff::max_requests, responses::rows};
+pub use self::{
+    backoff::max_requests,
+    responses::rows,
+    restart::{FILE, logons},
+};
 
 /// Gives one response to every logon of a call with `allow_missing`. Returns the differences from the expected row.
 async fn run_case(row: &Row) -> String {

@@ -1,5 +1,7 @@
 //! The store in PostgreSQL. Without `USERADMIN_POSTGRES_BIN`, these tests do nothing but report that they are skipped.
 
 mod audit;
+mod logon_faults;
+mod logons;
 mod proxy;
 mod rig;

@@ -103,6 +103,8 @@ def stop(docs, config):
 
 def audit(config, writable):
     if config.get("store", {}).get("kind") == "postgres":
+        if "audit" in config:
+            yield "[audit] has no effect, because the audit log is in the database"
         if writable:
             yield "there is a volume, but the audit log is in the database"
         return

@@ -133,7 +133,7 @@ STORE_MUTANTS = [
     ("another database", secret("useradmin-store-owner", URL.replace("/useradmin", "/x") % "useradmin_owner"), "different"),
     ("a URL that is none", secret("useradmin-store-owner", "x"), "different databases"),
     ("no TLS to the database", config('ca_file = "/etc/useradmin-trust/database.pem"', ""), "needs TLS"),
-    ("two audit logs", config("[batch_accounts.prod]", '[audit]\nfile = "stdout"\n[batch_accounts.prod]'), "keeps the audit log"),
+    ("two audit logs", config("[batch_accounts.prod]", '[audit]\nfile = "stdout"\n[batch_accounts.prod]'), "[audit] has no effect"),
     ("a volume", lambda d: (pod(d)["volumes"].append({"name": "x", "emptyDir": {}}), main_container(d)["volumeMounts"].append(
         {"name": "x", "mountPath": "/var/lib/useradmin"})), "in the database"),
 ]

@@ -64,7 +64,7 @@ CREATE TABLE hmc_logon (
     PRIMARY KEY (account, digest)
 );
 
--- Logons in progress. A logon whose server has died ends at `until`.
+-- Logons in progress. `holder` names one logon. A logon whose server has died ends at `until`.
 CREATE TABLE hmc_logon_turn (
     account text PRIMARY KEY,
     holder  text NOT NULL,
@@ -245,8 +245,8 @@ BEGIN
     UPDATE audit_head AS h SET seq = append_records.seq, hash = append_records.hash;
 END $$;
 
--- Begins a logon. Returns `granted`, `suspended`, or `busy` while another server logs on to the account. A granted
--- logon counts as refused until `end_logon` is called.
+-- Begins a logon, which `p_holder` names. Returns `granted`, `suspended`, or `busy` while another logon to the account is
+-- in progress, whose result may change the count. A granted logon counts as refused until `end_logon` is called.
 CREATE FUNCTION begin_logon(
     p_account text, p_digest text, p_holder text, p_max_refused integer, p_suspension interval, p_turn interval
 ) RETURNS text
@@ -256,7 +256,7 @@ DECLARE
 BEGIN
     PERFORM pg_advisory_xact_lock(hashtextextended('useradmin.hmc_logon ' || p_account, 0));
     v_now := clock_timestamp();
-    IF EXISTS (SELECT FROM hmc_logon_turn WHERE account = p_account AND until > v_now AND holder <> p_holder) THEN
+    IF EXISTS (SELECT FROM hmc_logon_turn WHERE account = p_account AND until > v_now) THEN
         RETURN 'busy';
     END IF;
     IF EXISTS (
@@ -275,25 +275,32 @@ BEGIN
 END $$;
 
 -- Ends a logon with the result `accepted`, `refused` or `failed` (for another reason). Returns the number of refused
--- logons with this password.
+-- logons with this password if it was refused. Can be repeated, and can be late: it has no effect after another logon
+-- has begun, except that a refusal always counts, even of a logon that `begin_logon` has not counted.
 CREATE FUNCTION end_logon(
     p_account text, p_digest text, p_holder text, p_result text, p_suspension interval
 ) RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = useradmin, pg_temp AS $$
 DECLARE
+    v_counted boolean;
     v_refused integer;
 BEGIN
     PERFORM pg_advisory_xact_lock(hashtextextended('useradmin.hmc_logon ' || p_account, 0));
     DELETE FROM hmc_logon_turn WHERE account = p_account AND holder = p_holder;
+    v_counted := FOUND;
     IF p_result = 'refused' THEN
-        UPDATE hmc_logon SET until = clock_timestamp() + p_suspension
-        WHERE account = p_account AND digest = p_digest RETURNING refused INTO v_refused;
-    ELSIF p_result = 'failed' THEN
+        INSERT INTO hmc_logon AS l (account, digest, refused, until, until_before)
+        VALUES (p_account, p_digest, 1, clock_timestamp() + p_suspension, clock_timestamp())
+        ON CONFLICT (account, digest) DO UPDATE
+            SET refused = l.refused + CASE WHEN v_counted THEN 0 ELSE 1 END, until = excluded.until
+        RETURNING refused INTO v_refused;
+    ELSIF v_counted AND p_result = 'accepted' THEN
+        DELETE FROM hmc_logon WHERE account = p_account AND digest = p_digest;
+    ELSIF v_counted THEN
         UPDATE hmc_logon SET refused = refused - 1, until = until_before
         WHERE account = p_account AND digest = p_digest;
+        DELETE FROM hmc_logon WHERE account = p_account AND digest = p_digest AND refused <= 0;
     END IF;
-    DELETE FROM hmc_logon
-    WHERE account = p_account AND digest = p_digest AND (p_result = 'accepted' OR refused <= 0);
     RETURN coalesce(v_refused, 0);
 END $$;
 

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use http::{HeaderName, HeaderValue, StatusCode};
 
 use super::{
+    account::Account,
     classify::{error_facts, not_understood},
     credential::{SESSION, Session, SessionSource, X_API_SESSION},
-    logon_guard::LogonGuard,
     names::{NAMES, UserRef, same_name},
     rules::{LOGON_RULES, RULES},
     session_watch::{SessionWatch, is_doubtful},
@@ -63,10 +63,10 @@ impl Platform for IbmHmc {
     fn new(target: TargetInputs<'_, Self>) -> Result<Self, String> {
         let config = target.config;
         let others = target.others.into_iter();
-        let guards: Vec<_> = others.map(|other| &other.sessions.source.guard).collect();
-        let guard = LogonGuard::for_target(config, &guards, target.audit);
+        let accounts: Vec<_> = others.map(|other| &other.sessions.source.account).collect();
+        let account = Account::for_target(config, &accounts, target.audit, target.database);
         let (settings, metrics) = (config.own.clone(), target.requests.clone());
-        let source = SessionSource::new(settings, target.client, guard, metrics);
+        let source = SessionSource::new(settings, target.client, account, metrics);
         Ok(Self {
             sessions: CredentialCache::new(source),
             watch: SessionWatch::default(),

@@ -10,9 +10,11 @@ use http::{
 use opentelemetry::context::FutureExt as _;
 use serde_json::json;
 use tokio::{sync::oneshot, time::timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::{
-    classify::error_facts, logon_guard::LogonGuard, names::NAMES, rules::LOGON_RULES, wire,
+    account::Account, classify::error_facts, logon_guard::LogonResult, names::NAMES,
+    rules::LOGON_RULES, wire,
 };
 use crate::{
     config::{
@@ -86,15 +88,15 @@ pub struct SessionSource {
     pub settings: config::Hmc,
     client: Client,
     pub metrics: RequestMetrics,
-    pub guard: Arc<LogonGuard>,
+    pub account: Account,
 }
 
 impl SessionSource {
-    /// Creates a source that logs on when `guard` allows it. Nothing is sent yet.
+    /// Creates a source that logs on when the guard of the account allows it. Nothing is sent yet.
     pub fn new(
         settings: config::Hmc,
         client: Client,
-        guard: Arc<LogonGuard>,
+        account: Account,
         metrics: RequestMetrics,
     ) -> Self {
         metrics.init_renewal_counters(SESSION);
@@ -102,32 +104,48 @@ impl SessionSource {
             settings,
             client,
             metrics,
-            guard,
+            account,
         }
     }
 
-    async fn logon(&self) -> Result<Lease<Session>, Failure> {
-        let password = self.settings.password.read().map_err(|error| {
-            let context = format!("the password file cannot be used: {error}");
-            Failure::new(ErrorReason::UpstreamCredentialsRejected, context)
-        })?;
-        let request = self.logon_request(&password)?;
-        self.guard.begin_logon(&password).await?;
-        let logged_on = self.send_logon(request, &password).await;
-        match &logged_on {
-            Ok(_) => self.guard.accepted(&password).await,
-            Err(failure) if is_refusal(failure) => self.guard.refused(&password).await,
-            Err(_) => self.guard.failed_for_other_reason(&password).await,
-        }
+    /// Logs on. Notifies `begun` when the guard allows the logon, and does not wait for this after `abandoned`.
+    async fn logon(
+        &self,
+        begun: oneshot::Sender<()>,
+        abandoned: &CancellationToken,
+    ) -> Result<Lease<Session>, Failure> {
+        let (guard, password) = (Arc::clone(&self.account.guard), &self.settings.password);
+        let limit = self.longest_logon();
+        let logon = guard.begin_logon(password, limit, abandoned).await?;
+        let _abandoned = begun.send(());
+        let logged_on = self.send_logon(logon.password()).await;
+        let result = match &logged_on {
+            Ok(_) => LogonResult::Accepted,
+            Err(failure) if is_refusal(failure) => LogonResult::Refused,
+            Err(_) => LogonResult::Failed,
+        };
+        logon.end(result).await;
         logged_on
     }
 
-    async fn send_logon(
-        &self,
-        request: Request,
-        password: &Secret,
-    ) -> Result<Lease<Session>, Failure> {
-        let limits = Deadline::after(self.settings.logon_timeout.max(MIN_LOGON_TIMEOUT)).into();
+    /// Returns the time limit of the request, which is longer than calls wait if the password was accepted before.
+    fn longest_logon(&self) -> Duration {
+        self.settings.logon_timeout.max(MIN_LOGON_TIMEOUT)
+    }
+
+    /// Returns how long calls wait for the logon. This is longer for a password that may be wrong, because it must not
+    /// be sent again before the HMC has had time to refuse it.
+    fn logon_timeout(&self) -> Duration {
+        if self.password_was_accepted() {
+            self.settings.logon_timeout
+        } else {
+            self.longest_logon()
+        }
+    }
+
+    async fn send_logon(&self, password: &Secret) -> Result<Lease<Session>, Failure> {
+        let request = self.logon_request(password)?;
+        let limits = Deadline::after(self.longest_logon()).into();
         let response = self
             .client
             .send(&LOGON, request, None, &limits)
@@ -160,7 +178,7 @@ impl SessionSource {
     /// Returns whether the configured password is the password that the HMC accepted last.
     fn password_was_accepted(&self) -> bool {
         let password = self.settings.password.read();
-        password.is_ok_and(|password| self.guard.was_accepted(&password))
+        password.is_ok_and(|password| self.account.guard.was_accepted(&password))
     }
 
     fn logon_request(&self, password: &Secret) -> Result<Request, Failure> {
@@ -195,24 +213,27 @@ impl SessionSource {
 impl CredentialSource<Session> for SessionSource {
     fn obtain(self: Arc<Self>) -> ObtainFuture<Session> {
         Box::pin(async move {
-            let logon_lock = if self.password_was_accepted() {
-                None
-            } else {
-                Some(Arc::clone(&self.guard.logon_lock).lock_owned().await)
-            };
             // The logon runs in a separate task and continues if no call waits for it any more, because the HMC
             // counts its password and opens its session.
+            let abandoned = CancellationToken::new();
+            let _abandon = abandoned.clone().drop_guard();
+            let (begun, may_begin) = oneshot::channel();
             let (tell, told) = oneshot::channel();
+            let source = Arc::clone(&self);
             let logon = async move {
-                let logged_on = self.logon().await;
-                drop(logon_lock);
+                let logged_on = source.logon(begun, &abandoned).await;
                 if let Err(Ok(late)) = tell.send(logged_on) {
-                    self.logoff(&late.value).await;
+                    source.logoff(&late.value).await;
                 }
             };
             tokio::spawn(logon.with_current_context());
+            // The logons of other servers do not count for the time limit of this one.
+            let _failed_before = may_begin.await;
             let cut_off = |_| Err(Failure::internal("a logon was cut off"));
-            told.await.unwrap_or_else(cut_off)
+            match timeout(self.logon_timeout(), told).await {
+                Ok(told) => told.unwrap_or_else(cut_off),
+                Err(_) => Err(self.timeout_failure()),
+            }
         })
     }
 
@@ -220,14 +241,8 @@ impl CredentialSource<Session> for SessionSource {
         self.metrics.record_renewal(SESSION, failure.is_none());
     }
 
-    /// The timeout is longer for a password that may be wrong, because it must not be sent again before the HMC has
-    /// had time to refuse it.
     fn timeout(&self) -> Duration {
-        if self.password_was_accepted() {
-            self.settings.logon_timeout
-        } else {
-            self.settings.logon_timeout.max(MIN_LOGON_TIMEOUT)
-        }
+        self.logon_timeout() + self.account.guard.max_wait(self.longest_logon())
     }
 
     /// Refused logons cause no pause: the guard limits them, and a changed password must be used at once.

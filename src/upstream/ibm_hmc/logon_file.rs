@@ -6,7 +6,6 @@ use std::{
     collections::BTreeMap,
     fs::{self, File, OpenOptions},
     io::{self, ErrorKind, Read as _, Write as _},
-    num::NonZeroU32,
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     sync::{
@@ -17,20 +16,16 @@ use std::{
 };
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use ring::pbkdf2::{self, PBKDF2_HMAC_SHA256};
 use serde::{Deserialize, Serialize};
 
+use super::{
+    logon_guard::{MAX_REFUSED, SUSPENSION},
+    password_digest,
+};
 use crate::{config::AuditSink, unix_time};
-
-/// Number of refused logons in a row that suspend logons, below `max-failed-logins` of an HMC (3 in a sample).
-pub const MAX_REFUSED: u32 = 2;
-pub const SUSPENSION: Duration = Duration::from_mins(5);
 
 /// Version of the file format and of the way in which digests are computed.
 const VERSION: u32 = 1;
-/// Number of iterations of PBKDF2, which take about 30 ms of CPU time. More would add little protection, since a
-/// process that can read this file can usually read the password file, too.
-const ITERATIONS: NonZeroU32 = NonZeroU32::new(100_000).unwrap();
 const MAX_BYTES: u64 = 1024 * 1024;
 
 /// The event that a change of the file must survive.
@@ -87,14 +82,7 @@ impl Entry {
     fn matches(&self, secret: &str) -> bool {
         let decode = |text: &str| BASE64_STANDARD.decode(text).unwrap_or_default();
         let (salt, digest) = (decode(&self.salt), decode(&self.digest));
-        pbkdf2::verify(
-            PBKDF2_HMAC_SHA256,
-            ITERATIONS,
-            &salt,
-            secret.as_bytes(),
-            &digest,
-        )
-        .is_ok()
+        password_digest::matches(secret.as_bytes(), &salt, &digest)
     }
 }
 
@@ -109,14 +97,7 @@ impl PasswordDigest {
     /// Computes the digest with a new salt.
     pub fn new(secret: &str) -> Self {
         let salt: [u8; 16] = rand::random();
-        let mut digest = [0; 32];
-        pbkdf2::derive(
-            PBKDF2_HMAC_SHA256,
-            ITERATIONS,
-            &salt,
-            secret.as_bytes(),
-            &mut digest,
-        );
+        let digest = password_digest::derive(secret.as_bytes(), &salt);
         Self {
             salt: BASE64_STANDARD.encode(salt),
             digest: BASE64_STANDARD.encode(digest),

@@ -1,204 +1,107 @@
-//! Limits refused logons, because an HMC disables a user after a few wrong passwords.
+//! Limits refused logons, because an HMC disables a user after a few wrong passwords. [`LogonGuard`] is implemented for
+//! one server ([`super::local_guard`]) and for servers that share a database ([`super::store_guard`]).
 
 use std::{
     sync::{Arc, Mutex},
     time::Duration,
 };
 
-use tokio::{sync, task::spawn_blocking, time::Instant};
-use zeroize::Zeroizing;
+use async_trait::async_trait;
+use tokio_util::sync::CancellationToken;
 
-use super::logon_file::{Durability, LogonFile, MAX_REFUSED, PasswordDigest, SUSPENSION};
 use crate::{
-    config::{self, AuditSink, secret::Secret},
+    config::secret::{Secret, SecretSource},
     error::Failure,
     proto::ErrorReason,
 };
 
-/// Refused logons in a row with one password.
-struct Refusals {
-    count: u32,
-    /// Time until which logons are suspended, if `count` is [`MAX_REFUSED`] or more.
-    until: Instant,
-    password: Secret,
-    /// The digest of the password for the file. It is computed when it is needed for the first time.
-    digest: Option<PasswordDigest>,
+/// Number of refused logons in a row that suspend logons, below `max-failed-logins` of an HMC (3 in a sample).
+pub const MAX_REFUSED: u32 = 2;
+pub const SUSPENSION: Duration = Duration::from_mins(5);
+
+/// Result of a logon that was begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogonResult {
+    Accepted,
+    /// The HMC counts the password as wrong, or may do so.
+    Refused,
+    /// The logon failed for another reason, so the password does not count as wrong.
+    Failed,
 }
 
-impl Refusals {
-    fn none(password: &Secret) -> Self {
-        Self {
-            count: 0,
-            until: Instant::now(),
-            password: password.clone(),
-            digest: None,
-        }
+/// The guard of one account of an HMC.
+#[async_trait]
+pub trait LogonGuard: Send + Sync {
+    /// Waits until no other logon is in progress whose password may be wrong, and reads the password. Fails if logons
+    /// with it are suspended. Otherwise records the logon as refused, because the process may be killed before the
+    /// response arrives; [`Logon::end`] corrects the record.
+    ///
+    /// `limit` is the time limit of the logon. Stops waiting, and fails, when `abandoned` is cancelled. The logon may
+    /// have been recorded if the future is dropped.
+    async fn begin_logon(
+        self: Arc<Self>,
+        password: &SecretSource,
+        limit: Duration,
+        abandoned: &CancellationToken,
+    ) -> Result<Box<dyn Logon>, Failure>;
+
+    /// Returns whether the HMC has accepted this password, and has not refused it since, as far as this process knows.
+    fn was_accepted(&self, password: &Secret) -> bool;
+
+    /// Returns how long [`Self::begin_logon`] may wait in addition to the time limit of the logon.
+    fn max_wait(&self, limit: Duration) -> Duration;
+}
+
+/// A logon that may be sent now. It counts as refused if it is dropped.
+#[async_trait]
+pub trait Logon: Send + Sync {
+    fn password(&self) -> &Secret;
+
+    /// Records the result, and lets the next logon begin.
+    async fn end(self: Box<Self>, result: LogonResult);
+}
+
+/// The last password that the HMC has accepted.
+#[derive(Default)]
+pub struct AcceptedPassword(Mutex<Option<Secret>>);
+
+impl AcceptedPassword {
+    pub fn is(&self, password: &Secret) -> bool {
+        crate::lock(&self.0).as_ref() == Some(password)
     }
 
-    fn is_suspended(&self) -> bool {
-        self.count >= MAX_REFUSED && Instant::now() < self.until
+    pub fn set(&self, password: &Secret) {
+        *crate::lock(&self.0) = Some(password.clone());
+    }
+
+    /// Forgets the password, because a logon was refused.
+    pub fn forget(&self) {
+        *crate::lock(&self.0) = None;
     }
 }
 
-/// Returns the account of logons to this HMC, as `user@host:port`. The case of users does not matter.
-fn account(hmc: &config::Target<config::Hmc>) -> String {
-    let host = hmc.url.host_str().unwrap_or_default();
-    let host = host.strip_suffix('.').unwrap_or(host);
-    let port = hmc.url.port_or_known_default().unwrap_or_default();
-    format!("{}@{host}:{port}", hmc.own.userid.to_lowercase())
+/// Reads the password from its file.
+pub fn read(password: &SecretSource) -> Result<Secret, Failure> {
+    password.read().map_err(|error| {
+        let context = format!("the password file cannot be used: {error}");
+        Failure::new(ErrorReason::UpstreamCredentialsRejected, context)
+    })
 }
 
-pub struct LogonGuard {
-    account: String,
-    /// The file that the guards of all HMCs share. Without it, refused logons are forgotten at a restart.
-    file: Option<Arc<LogonFile>>,
-    /// The refused logons with the last password. `None` until the first logon, which reads the file.
-    refusals: sync::Mutex<Option<Refusals>>,
-    /// The last password that the HMC has accepted.
-    accepted: Mutex<Option<Secret>>,
-    /// Lock that is held during a logon whose password may be wrong, so that only one such logon is in progress.
-    pub logon_lock: Arc<sync::Mutex<()>>,
+/// Returns the failure of a logon that is not sent, because logons with its password are suspended.
+pub fn suspended() -> Failure {
+    Failure::new(
+        ErrorReason::UpstreamCredentialsRejected,
+        "no logon: two logons with this password were refused or interrupted; logons resume with a new password, or after 5 minutes",
+    )
 }
 
-impl LogonGuard {
-    /// Returns the guard of this HMC's account, which targets with the same HMC and user share.
-    pub fn for_target(
-        hmc: &config::Target<config::Hmc>,
-        existing: &[&Arc<Self>],
-        audit: &AuditSink,
-    ) -> Arc<Self> {
-        let account = account(hmc);
-        if let Some(guard) = existing.iter().find(|guard| guard.account == account) {
-            return Arc::clone(guard);
-        }
-        let new_file = || LogonFile::for_audit_log(audit).map(Arc::new);
-        let file = existing
-            .first()
-            .map_or_else(new_file, |guard| guard.file.clone());
-        Arc::new(Self {
-            account,
-            file,
-            refusals: sync::Mutex::new(None),
-            accepted: Mutex::default(),
-            logon_lock: Arc::default(),
-        })
-    }
+/// Returns the failure of a logon that no call waits for any more.
+pub fn abandoned() -> Failure {
+    Failure::internal("no call waits for the logon any more")
+}
 
-    /// Fails if logons with this password are suspended. Otherwise records the logon as refused, because the process
-    /// may be killed before the response arrives. The outcome of the logon corrects the record.
-    pub async fn begin_logon(&self, password: &Secret) -> Result<(), Failure> {
-        let mut refusals = self.refusals.lock().await;
-        let known = match refusals.take() {
-            None => self.load_refusals(password).await,
-            Some(known) if known.password != *password => Refusals::none(password),
-            Some(known) => known,
-        };
-        let known = refusals.insert(known);
-        if known.is_suspended() {
-            return Err(Failure::new(
-                ErrorReason::UpstreamCredentialsRejected,
-                "no logon: two logons with this password were refused or interrupted; logons resume with a new password, or after 5 minutes",
-            ));
-        }
-        let pending = known.count.saturating_add(1);
-        self.save_refusals(known, password, (pending, SUSPENSION), Durability::Process)
-            .await;
-        Ok(())
-    }
-
-    pub async fn refused(&self, password: &Secret) {
-        let mut refusals = self.refusals.lock().await;
-        *crate::lock(&self.accepted) = None;
-        let known = refusals.get_or_insert_with(|| Refusals::none(password));
-        if known.password != *password {
-            (known.password, known.digest) = (password.clone(), None);
-        }
-        known.count = known.count.saturating_add(1);
-        known.until = Instant::now() + SUSPENSION;
-        let count = known.count;
-        if count >= MAX_REFUSED {
-            tracing::warn!(
-                hmc_user = self.account,
-                refused = count,
-                "HMC logons suspended"
-            );
-        }
-        self.save_refusals(known, password, (count, SUSPENSION), Durability::Power)
-            .await;
-    }
-
-    pub async fn accepted(&self, password: &Secret) {
-        let mut refusals = self.refusals.lock().await;
-        *crate::lock(&self.accepted) = Some(password.clone());
-        match &mut *refusals {
-            Some(known) if known.password == *password => known.count = 0,
-            other => *other = Some(Refusals::none(password)),
-        }
-        self.with_file(LogonFile::remove).await;
-    }
-
-    pub async fn failed_for_other_reason(&self, password: &Secret) {
-        let mut refusals = self.refusals.lock().await;
-        // If a logon with a newer password has been recorded meanwhile, its record is kept.
-        let Some(known) = refusals
-            .as_mut()
-            .filter(|known| known.password == *password)
-        else {
-            return;
-        };
-        if known.count == 0 {
-            self.with_file(LogonFile::remove).await;
-        } else {
-            let left = known.until.saturating_duration_since(Instant::now());
-            let count = known.count;
-            self.save_refusals(known, password, (count, left), Durability::Process)
-                .await;
-        }
-    }
-
-    pub fn was_accepted(&self, password: &Secret) -> bool {
-        crate::lock(&self.accepted).as_ref() == Some(password)
-    }
-
-    /// Returns the refusals of this password that an earlier process has recorded.
-    async fn load_refusals(&self, password: &Secret) -> Refusals {
-        let secret = self.digest_input(password);
-        let found = self.with_file(move |file, account| file.refusals(account, &secret));
-        let mut refusals = Refusals::none(password);
-        if let Some((count, left)) = found.await.flatten() {
-            (refusals.count, refusals.until) = (count, Instant::now() + left);
-        }
-        refusals
-    }
-
-    /// Writes the number of refused logons, and the time until which they suspend logons, to the file.
-    async fn save_refusals(
-        &self,
-        known: &mut Refusals,
-        password: &Secret,
-        suspension: (u32, Duration),
-        durability: Durability,
-    ) {
-        let (secret, digest) = (self.digest_input(password), known.digest.take());
-        let recorded = self.with_file(move |file, account| {
-            let digest = digest.unwrap_or_else(|| PasswordDigest::new(&secret));
-            file.record(account, digest.clone(), suspension, durability);
-            digest
-        });
-        known.digest = recorded.await;
-    }
-
-    /// Runs `work`, which waits for the disk and computes slow digests, on a separate thread, if there is a file.
-    async fn with_file<R: Send + 'static>(
-        &self,
-        work: impl FnOnce(&LogonFile, &str) -> R + Send + 'static,
-    ) -> Option<R> {
-        let (file, account) = (Arc::clone(self.file.as_ref()?), self.account.clone());
-        spawn_blocking(move || work(&file, &account)).await.ok()
-    }
-
-    /// Returns the input of the digest, which differs for equal passwords of different accounts.
-    fn digest_input(&self, password: &Secret) -> Zeroizing<String> {
-        Zeroizing::new(format!("{}\n{}", self.account, password.expose()))
-    }
+/// Logs that this number of refused logons has suspended logons.
+pub fn log_suspension(account: &str, refused: u32) {
+    tracing::warn!(hmc_user = account, refused, "HMC logons suspended");
 }

@@ -1,13 +1,18 @@
 //! IBM Z Hardware Management Console: `Delete User` of the Web Services API.
 
+mod account;
 pub mod classify;
 mod client;
 mod credential;
-pub mod logon_file;
-pub mod logon_guard;
+mod local_guard;
+mod logon_file;
+mod logon_guard;
+mod logon_records;
 mod names;
+mod password_digest;
 pub mod rules;
 mod session_watch;
+mod store_guard;
 pub mod wire;
 
 pub use client::IbmHmc;
