@@ -68,12 +68,19 @@ render() {
     "$kustomize" build "$work/$name" >"$work/rendered/$name.yaml"
 }
 
-# Checks that the configurations of the two examples differ only in the file of the audit log.
+# Checks that the configurations of the examples differ only in the place of the audit log.
 compare_examples() {
     local difference
     difference=$(diff "$here/overlays/example/useradmin.toml" "$here/overlays/audit-volume/useradmin.toml" \
         | grep '^[<>]' | sed 's/file = .*/file/' | tr '\n' ' ' || true)
     [ "$difference" = '< file > file ' ] || fail "the useradmin.toml of the overlays differ in more than [audit] file"
+    # Without comments, and without the tables [audit] and [store].
+    cmp -s <(without_store "$here/overlays/example") <(without_store "$here/overlays/store") \
+        || fail "the useradmin.toml of overlays/store differs in more than [store]"
+}
+
+without_store() {
+    sed -e '/^#/d' -e '/^\[audit\]$/,/^$/d' -e '/^\[store\]$/,/^$/d' "$1/useradmin.toml"
 }
 
 need
@@ -85,11 +92,13 @@ openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -su
 render base base
 render example overlays/example
 render audit-volume overlays/audit-volume
+render store overlays/store
 render example-with-all overlays/example certificate pod-monitor tracing
 render audit-volume-with-all overlays/audit-volume certificate pod-monitor tracing
+render store-with-all overlays/store certificate pod-monitor tracing
 compare_examples
 check=("$venv/bin/python" "$here/check/main.py" --useradmin "$useradmin" --tls "$work/tls")
 export PYTHONDONTWRITEBYTECODE=1
 "${check[@]}" "$work"/rendered/*.yaml
-"${check[@]}" --mutants "$work/rendered/example-with-all.yaml"
+"${check[@]}" --mutants "$work"/rendered/{example,store}-with-all.yaml
 echo "deploy/kubernetes: all checks passed in $SECONDS s"

@@ -14,8 +14,9 @@ use crate::{config, postgres};
 pub enum Store {
     /// Create the schema of the database, or bring it to the version that this program needs.
     ///
-    /// Servers do not migrate. Run this command before a new version of the program starts; servers of the earlier
-    /// version can continue meanwhile.
+    /// Servers do not migrate. Run this command before a new version of the program starts.
+    ///
+    /// Servers of the earlier version can continue meanwhile.
     #[command(after_long_help = help::STORE_MIGRATE.text())]
     Migrate(Migrate),
 }
@@ -25,7 +26,7 @@ pub struct Migrate {
     /// The configuration file. The user in its `url_file` becomes the owner of the schema.
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
-    /// Grant this role of the database the rights that a server needs: to read the tables, and to call the functions.
+    /// Grant this role the rights that a server needs: to read the tables, and to call the functions.
     #[arg(long, value_name = "ROLE")]
     grant_to: Option<String>,
 }

@@ -77,7 +77,7 @@ pub struct Metrics {
     pub upstreams: Upstreams,
     pub(crate) audit: Audit,
     pub(crate) server: Server,
-    pub(crate) store: StoreMetrics,
+    pub store: StoreMetrics,
 }
 
 /// Values that are read at each scrape.

@@ -39,7 +39,7 @@ impl Store {
     }
 
     /// Records the duration of a statement of this kind.
-    pub(crate) fn observe(&self, what: &'static str, took: Duration) {
+    pub fn observe(&self, what: &'static str, took: Duration) {
         let durations = self.durations.get_or_create(&[("statement", what)]);
         durations.observe(took.as_secs_f64());
     }

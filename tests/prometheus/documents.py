@@ -51,7 +51,10 @@ def messages(levels):
     text = "".join(sources())
     # The message is the last argument. There may be other texts before it.
     for message in re.findall(rf'tracing::(?:{levels})!\((?:[^"]*"[^"]*")*?[^"]*"([^"]+)",?\s*\)', text):
-        yield message.replace("`", "")
+        # A message that is passed to a function is found at its calls.
+        if message != "{message}":
+            yield message.replace("`", "")
+    yield from re.findall(r'\blog_error\([^;"]+"([^"]+)"\)', text)
     yield from re.findall(r'\bline\("[A-Z]+", "([^"]+)"', text)
 
 

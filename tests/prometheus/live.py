@@ -14,6 +14,8 @@ BATCH, HMC = "DeleteBatchNodeUser", "DeleteHmcUser"
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 # DATA on stream 0, which no peer may send (RFC 9113, section 6.1).
 RUBBISH = bytes([0, 0, 1, 0, 0, 0, 0, 0, 0, 0])
+# Has no values here, because these servers have no database.
+STATEMENTS = "useradmin_store_statement_duration_seconds"
 CONFIGURATION = """
 [server]
 listen = "127.0.0.1:0"
@@ -193,6 +195,7 @@ def check_names(servers):
     for server in servers:
         found |= documents.exported_metrics(server.metrics())
     known = documents.documented_metrics()
+    known.pop(STATEMENTS)
     if found != known:
         difference = sorted(set(found.items()) ^ set(known.items()))
         fail(f"/metrics and the table of docs/operations.md differ in {difference}")
@@ -201,6 +204,9 @@ def check_names(servers):
 def check_expressions(prometheus):
     """Checks all expressions and each selector in them, because `or` would hide a misspelt name or label."""
     for title, expression in dashboard.expressions(dashboard.load()):
+        if STATEMENTS in expression:
+            prometheus.query(expression)
+            continue
         selectors = re.findall(r"\w+\{[^}]*\}", expression)
         if title == "Restarts":
             # Nothing has restarted, but the query must be valid.

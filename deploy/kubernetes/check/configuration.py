@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from manifests import of_kind, pod, policy_ports, ports, workload
+from manifests import jobs, of_kind, pod, policy_ports, ports, workload
 
 try:
     import tomllib
@@ -36,12 +36,14 @@ def switch_on(docs):
             doc["data"]["useradmin.toml"] = re.sub(r"(?m)^#(?=\S)", "", doc["data"]["useradmin.toml"])
 
 
-def mounted(docs, elsewhere):
-    """Returns the mounted files with their contents, and the writable folders with the kind of their volumes."""
-    volumes = {volume["name"]: volume for volume in pod(docs).get("volumes", [])}
-    claims = {claim["metadata"]["name"] for claim in workload(docs)["spec"].get("volumeClaimTemplates", [])}
+def mounted(docs, elsewhere, owner):
+    """Returns the files that a workload or Job mounts with their contents, and the writable folders with the kind of their
+    volumes."""
+    spec = owner["spec"]["template"]["spec"]
+    volumes = {volume["name"]: volume for volume in spec.get("volumes", [])}
+    claims = {claim["metadata"]["name"] for claim in owner["spec"].get("volumeClaimTemplates", [])}
     files, writable = {}, {}
-    for mount in pod(docs)["containers"][0]["volumeMounts"]:
+    for mount in spec["containers"][0]["volumeMounts"]:
         name, path = mount["name"], mount["mountPath"]
         volume = volumes.get(name, {})
         if name in claims or "persistentVolumeClaim" in volume:
@@ -100,6 +102,12 @@ def stop(docs, config):
 
 
 def audit(config, writable):
+    if config.get("store", {}).get("kind") == "postgres":
+        if "audit" in config:
+            yield "[audit] has no effect, because the audit log is in the database"
+        if writable:
+            yield "there is a volume, but the audit log is in the database"
+        return
     file = config["audit"]["file"]
     if file == "stdout":
         if writable:
@@ -121,6 +129,33 @@ def egress(docs, config):
             yield f"no NetworkPolicy lets the pods reach {url}"
 
 
+def database_url(config, files):
+    """Returns the parts of the URL of the database, or None."""
+    content = files.get(config.get("store", {}).get("url_file"))
+    return urlsplit(content.decode().strip()) if content else None
+
+
+def store(docs, config, files, elsewhere):
+    """The Job creates the schema as another user than that of the servers, and both reach the database."""
+    if config.get("store", {}).get("kind") != "postgres":
+        return
+    if not jobs(docs):
+        yield "there is no Job that creates the schema"
+    server = database_url(config, files)
+    for owner in [workload(docs), *jobs(docs)]:
+        if server and (server.port or 5432) not in policy_ports(docs, "egress", owner):
+            yield f"no NetworkPolicy lets {owner['kind']} {owner['metadata']['name']} reach the database"
+    for job in jobs(docs):
+        own = database_url(config, mounted(docs, elsewhere, job)[0])
+        args = job["spec"]["template"]["spec"]["containers"][0]["args"]
+        if not server or not own or (own.hostname, own.port, own.path) != (server.hostname, server.port, server.path):
+            yield "the URLs of servers and owner name different databases"
+        elif own.username == server.username:
+            yield "the servers own the schema, and can change audit records"
+        elif args[-2:] != ["--grant-to", server.username]:
+            yield "the Job does not grant rights to the user of the servers"
+
+
 def accepted(text, files, useradmin):
     """Checks the configuration with the program itself, with all mounted files in a temporary folder."""
     with tempfile.TemporaryDirectory() as root:
@@ -138,12 +173,17 @@ def accepted(text, files, useradmin):
 
 
 def faults(docs, useradmin, elsewhere):
-    files, writable = mounted(docs, elsewhere)
+    files, writable = mounted(docs, elsewhere, workload(docs))
     if CONFIG not in files:
         return [f"{CONFIG} is not mounted"]
     text = files[CONFIG].decode()
     config = tomllib.loads(text)
     found = [f"{file} is named, but not mounted" for file in named_files(config) if file not in files]
-    rules = (listeners(docs, config), stop(docs, config), audit(config, writable), egress(docs, config))
+    rules = (listeners(docs, config), stop(docs, config), audit(config, writable), egress(docs, config),
+             store(docs, config, files, elsewhere))
     found += [fault for rule in rules for fault in rule]
-    return found + list(accepted(text, files, useradmin))
+    found += accepted(text, files, useradmin)
+    for job in jobs(docs):
+        files, _ = mounted(docs, elsewhere, job)
+        found += accepted(files[CONFIG].decode(), files, useradmin)
+    return found

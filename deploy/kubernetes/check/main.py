@@ -13,7 +13,7 @@ import yaml
 
 import configuration
 import manifests
-from mutants import MUTANTS
+from mutants import MUTANTS, STORE_MUTANTS
 
 # `sleep` in a preStop hook is on by default from 1.30.
 VERSIONS = [f"1.{minor}" for minor in range(30, 38)]
@@ -47,8 +47,8 @@ def all_faults(docs, arguments, elsewhere, base=False):
     return found if found or base else configuration.faults(docs, arguments.useradmin, elsewhere)
 
 
-def check_mutants(docs, arguments, elsewhere):
-    for name, mutate, expected in MUTANTS:
+def check_mutants(mutants, docs, arguments, elsewhere):
+    for name, mutate, expected in mutants:
         mutant = copy.deepcopy(docs)
         mutate(mutant)
         found = all_faults(mutant, arguments, elsewhere)
@@ -70,8 +70,9 @@ def main():
         if file.stem.endswith("-with-all"):
             configuration.switch_on(docs)
         if arguments.mutants:
-            found = list(check_mutants(docs, arguments, elsewhere))
-            done = f"{len(MUTANTS)} mutants found"
+            mutants = STORE_MUTANTS if manifests.jobs(docs) else MUTANTS
+            found = list(check_mutants(mutants, docs, arguments, elsewhere))
+            done = f"{len(mutants)} mutants found"
         else:
             found = all_faults(docs, arguments, elsewhere, base=file.stem == "base")
             done = f"{len(docs)} objects, Kubernetes {VERSIONS[0]} to {VERSIONS[-1]}"

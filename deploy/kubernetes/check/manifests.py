@@ -25,24 +25,38 @@ def pod(docs):
     return workload(docs)["spec"]["template"]["spec"]
 
 
+def jobs(docs):
+    return of_kind(docs, "Job")
+
+
+def pods(docs):
+    """Returns the pods of the workload and of the jobs."""
+    return [doc["spec"]["template"]["spec"] for doc in [workload(docs), *jobs(docs)]]
+
+
 def containers(docs):
-    spec = pod(docs)
-    return spec["containers"] + spec.get("initContainers", [])
+    return [container for spec in pods(docs) for container in spec["containers"] + spec.get("initContainers", [])]
 
 
 def ports(docs):
     return {port["name"]: port["containerPort"] for port in pod(docs)["containers"][0]["ports"]}
 
 
-def selects(selector, docs):
-    """Returns whether a label selector matches the pods. A selector of all pods does not count as a match."""
-    labels = workload(docs)["spec"]["template"]["metadata"]["labels"]
+def selects(selector, docs, owner=None):
+    """Returns whether a label selector matches the pods of the owner, or of the workload. A selector of all pods does not
+    count as a match."""
+    labels = (owner or workload(docs))["spec"]["template"]["metadata"]["labels"]
     wanted = selector.get("matchLabels", {})
     return bool(wanted) and not selector.get("matchExpressions") and wanted.items() <= labels.items()
 
 
-def restricted_pod(docs):
-    spec, context = pod(docs), pod(docs).get("securityContext", {})
+def restricted_pods(docs):
+    for spec in pods(docs):
+        yield from restricted_pod(spec)
+
+
+def restricted_pod(spec):
+    context = spec.get("securityContext", {})
     for key in ("hostNetwork", "hostPID", "hostIPC"):
         if spec.get(key):
             yield f"{key} is on"
@@ -105,8 +119,9 @@ def selectors(docs):
     for doc in of_kind(docs, "Service"):
         found["Service " + doc["metadata"]["name"]] = {"matchLabels": doc["spec"].get("selector", {})}
     for doc in of_kind(docs, "NetworkPolicy"):
-        if doc["metadata"]["name"] != "default-deny":
-            found["NetworkPolicy " + doc["metadata"]["name"]] = doc["spec"]["podSelector"]
+        name, selector = doc["metadata"]["name"], doc["spec"]["podSelector"]
+        if name != "default-deny" and not any(selects(selector, docs, job) for job in jobs(docs)):
+            found["NetworkPolicy " + name] = selector
     for constraint in pod(docs).get("topologySpreadConstraints", []):
         found["the constraint of " + constraint["topologyKey"]] = constraint["labelSelector"]
     for name, selector in found.items():
@@ -151,11 +166,11 @@ def availability(docs):
         yield "an update takes replicas away"
 
 
-def policy_ports(docs, direction):
-    """Returns the ports that the policies of the pods open."""
+def policy_ports(docs, direction, owner=None):
+    """Returns the ports that the policies of the pods of the owner, or of the workload, open."""
     found = set()
     for doc in of_kind(docs, "NetworkPolicy"):
-        if selects(doc["spec"]["podSelector"], docs):
+        if selects(doc["spec"]["podSelector"], docs, owner):
             for rule in doc["spec"].get(direction, []):
                 found |= {port["port"] for port in rule.get("ports", [{"port": "any"}])}
     return found
@@ -175,6 +190,19 @@ def network(docs):
         yield "a NetworkPolicy has a rule for everybody, or for all ports"
 
 
+def migration(docs):
+    """The pods of a Job are no replicas, and a Job that is there cannot be changed."""
+    for doc in jobs(docs):
+        name = doc["metadata"]["name"]
+        for service in of_kind(docs, "Service"):
+            if selects({"matchLabels": service["spec"]["selector"]}, docs, doc):
+                yield f"the Service selects the pods of Job {name}"
+        if "ttlSecondsAfterFinished" not in doc["spec"]:
+            yield f"Job {name} is not removed when it has finished"
+        if 53 not in policy_ports(docs, "egress", doc):
+            yield f"the NetworkPolicies cut off DNS from Job {name}"
+
+
 def custom(docs):
     for doc in docs:
         fields = CUSTOM.get((doc["apiVersion"], doc["kind"]))
@@ -192,7 +220,7 @@ def namespace(docs):
             yield "the namespace does not enforce `restricted`"
 
 
-EVERYWHERE = (restricted_pod, restricted_containers, probes, selectors, service, availability, network, custom)
+EVERYWHERE = (restricted_pods, restricted_containers, probes, selectors, service, availability, network, migration, custom)
 OVERLAYS = (image, namespace)
 
 

@@ -1,6 +1,8 @@
 """Faults that the checks must find: description, change of the manifests, and a part of the expected message."""
 
-from manifests import of_kind, pod, workload
+import base64
+
+from manifests import jobs, of_kind, pod, workload
 
 ROOT_CONTEXT = {"runAsUser": 0}
 
@@ -23,6 +25,19 @@ def drop(docs, kind):
 
 def drop_named(docs, name):
     docs[:] = [doc for doc in docs if doc["metadata"]["name"] != name]
+
+
+def job_pod(docs):
+    return jobs(docs)[0]["spec"]["template"]["spec"]
+
+
+def secret(prefix, content):
+    """Returns a change of the URL in a Secret."""
+    def mutate(docs):
+        for doc in of_kind(docs, "Secret"):
+            if doc["metadata"]["name"].rsplit("-", 1)[0] == prefix:
+                doc["data"]["url"] = base64.b64encode(content.encode()).decode()
+    return mutate
 
 
 def config(old, new):
@@ -100,4 +115,25 @@ MUTANTS = [
         config('file = "stdout"', 'file = "/var/lib/useradmin/audit.jsonl"')(d),
         pod(d)["volumes"].append({"name": "x", "emptyDir": {}}),
         main_container(d)["volumeMounts"].append({"name": "x", "mountPath": "/var/lib/useradmin"})), "ends with its pod"),
+]
+
+URL = "postgres://%s@database.example:5432/useradmin"
+STORE_MUTANTS = [
+    ("a job that is root", lambda d: job_pod(d).pop("securityContext"), "may run as root"),
+    ("a job with a moving tag", lambda d: job_pod(d)["containers"][0].update(image="x/useradmin:latest"), "fixed version"),
+    ("a job that is a replica", lambda d: jobs(d)[0]["spec"]["template"]["metadata"]["labels"].update(
+        workload(d)["spec"]["selector"]["matchLabels"]), "selects the pods of Job"),
+    ("a job that stays", lambda d: jobs(d)[0]["spec"].pop("ttlSecondsAfterFinished"), "is not removed"),
+    ("a job without a policy", lambda d: d.remove(next(
+        doc for doc in of_kind(d, "NetworkPolicy") if doc["metadata"]["name"] == "useradmin-migrate")), "cut off DNS"),
+    ("no job", lambda d: drop_named(d, "useradmin-migrate"), "no Job that creates"),
+    ("no way to the database", lambda d: drop_named(d, "useradmin-database"), "Deployment useradmin reach the database"),
+    ("servers that own the schema", secret("useradmin-store", URL % "useradmin_owner"), "can change audit records"),
+    ("another role", secret("useradmin-store", URL % "x"), "does not grant"),
+    ("another database", secret("useradmin-store-owner", URL.replace("/useradmin", "/x") % "useradmin_owner"), "different"),
+    ("a URL that is none", secret("useradmin-store-owner", "x"), "different databases"),
+    ("no TLS to the database", config('ca_file = "/etc/useradmin-trust/database.pem"', ""), "needs TLS"),
+    ("two audit logs", config("[batch_accounts.prod]", '[audit]\nfile = "stdout"\n[batch_accounts.prod]'), "[audit] has no effect"),
+    ("a volume", lambda d: (pod(d)["volumes"].append({"name": "x", "emptyDir": {}}), main_container(d)["volumeMounts"].append(
+        {"name": "x", "mountPath": "/var/lib/useradmin"})), "in the database"),
 ]

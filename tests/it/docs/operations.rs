@@ -21,6 +21,7 @@ fn numbers() -> String {
     metrics.unidentified("nothing_shown");
     metrics.certificate_expires("cert_file", 1);
     let second = Duration::from_secs(1);
+    metrics.store.observe("append", second);
     metrics
         .calls
         .record_end("DeleteHmcUser", Code::Ok, "", second);
