@@ -13,9 +13,10 @@ use deadpool::{
     Runtime,
     managed::{Object, Pool, PoolError},
 };
+use futures_util::{Stream, TryStreamExt as _};
 use tokio::time::timeout;
 use tokio_postgres::{
-    Row, RowStream,
+    Row,
     types::{ToSql, Type},
 };
 use uuid::Uuid;
@@ -49,6 +50,8 @@ impl fmt::Display for Error {
         f.write_str(text)
     }
 }
+
+impl std::error::Error for Error {}
 
 pub struct Database {
     pool: Pool<Manager>,
@@ -152,12 +155,12 @@ impl Database {
         row.ok_or_else(|| Error::Unavailable("the database returned nothing".to_owned()))
     }
 
-    /// Runs a statement, and returns its rows as they arrive. There is no time limit.
+    /// Runs a statement, and returns its rows as they arrive. There is no time limit after the connection.
     pub async fn stream(
         &self,
         sql: &str,
         parameters: &[Parameter<'_>],
-    ) -> Result<RowStream, Error> {
+    ) -> Result<impl Stream<Item = Result<Row, Error>> + use<>, Error> {
         let connection = self.connection().await?;
         // The connection ends with the stream, so that other statements do not wait for it.
         let client = Object::take(connection);
@@ -169,6 +172,7 @@ impl Database {
             .iter()
             .map(|(value, kind)| (*value, kind.clone()));
         let rows = client.query_typed_raw(sql, parameters).await;
-        rows.map_err(|error| connect::error(&error))
+        let rows = rows.map_err(|error| connect::error(&error))?;
+        Ok(rows.map_err(|error| connect::error(&error)))
     }
 }
