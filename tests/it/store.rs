@@ -2,4 +2,6 @@
 
 mod audit;
 mod proxy;
+mod report;
 mod rig;
+mod verify;
