@@ -12,6 +12,7 @@ mod report;
 mod run;
 #[cfg(feature = "sandbox")]
 mod sandbox;
+mod source;
 mod store;
 
 use std::{path::PathBuf, process::ExitCode};

@@ -140,10 +140,10 @@ pub struct Comparison {
 pub fn compare(
     environment: &Environment,
     results: &[CallResult],
-    files: Vec<PathBuf>,
+    files: &[PathBuf],
     deadline: Duration,
 ) -> Comparison {
-    let mut records = read_records(&files);
+    let mut records = read_records(files);
     let mut differences = Vec::new();
     for result in results {
         let recorded = records.remove(&result.user).unwrap_or_default();
@@ -165,12 +165,8 @@ pub fn compare(
     let unmatched = records.iter();
     differences
         .extend(unmatched.map(|(user, found)| format!("user {user}: no call was made: {found:?}")));
-    let options = VerifyOptions {
-        files,
-        ..VerifyOptions::default()
-    };
-    let summary = verify(&options, |finding| {
-        let (file, line, text) = (finding.file.display(), finding.line, &finding.text);
+    let summary = verify(files, &VerifyOptions::default(), |finding| {
+        let (file, line, text) = (finding.log.display(), finding.line, &finding.text);
         differences.push(format!("{file}:{line}: {text}"));
     });
     let summary = summary.unwrap();

@@ -103,7 +103,7 @@ pub async fn unsettled(log: &Log, scope: Scope) -> io::Result<Cases> {
 async fn unsettled_in_database(database: &Database, scope: Scope) -> io::Result<Cases> {
     let mut search = Search::new(scope);
     let rows = database.stream(LINES_OF_UNKNOWN, &[]).await;
-    let rows = rows.map_err(|error| io::Error::other(error.to_string()))?;
+    let rows = rows.map_err(io::Error::other)?;
     let mut rows = pin!(rows);
     while let Some(row) = rows.try_next().await.map_err(io::Error::other)? {
         search.follow(&Line::new(row.get(0)));

@@ -9,12 +9,12 @@ use std::{
 
 use super::reader::{Line, LineReader};
 
-/// A fault of the files, or a note that is not a fault.
+/// A fault of a log, or a note that is not a fault.
 #[derive(Debug)]
 pub struct Finding<'a> {
-    /// Path of the file, as in the arguments.
-    pub file: &'a Path,
-    /// Number of the line, from 1.
+    /// Path of the file, as in the arguments, or name of the database.
+    pub log: &'a Path,
+    /// Number of the line, from 1, or column `seq` of the record in the database.
     pub line: u64,
     /// Whether this is a note, not a fault.
     pub note: bool,
@@ -22,11 +22,11 @@ pub struct Finding<'a> {
     pub text: String,
 }
 
-/// A file that cannot be read.
+/// A file or database that cannot be read.
 #[derive(Debug)]
-pub struct UnreadableFile<'a> {
-    /// Path of the file, as in the arguments.
-    pub file: &'a Path,
+pub struct UnreadableLog<'a> {
+    /// Path of the file, as in the arguments, or name of the database.
+    pub log: &'a Path,
     /// Cause.
     pub error: io::Error,
 }
@@ -56,10 +56,9 @@ impl<'a> FileLines<'a> {
 
     /// Creates a finding about the line that was returned last.
     pub(super) fn finding(&self, note: bool, text: String) -> Finding<'a> {
-        let (file, line) = (self.file, self.line);
         Finding {
-            file,
-            line,
+            log: self.file,
+            line: self.line,
             note,
             text,
         }
@@ -83,11 +82,11 @@ impl<'a> FileLines<'a> {
 }
 
 impl<'a> Iterator for FileLines<'a> {
-    type Item = Result<Line, UnreadableFile<'a>>;
+    type Item = Result<Line, UnreadableLog<'a>>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let read = self.read().transpose()?;
-        let file = self.file;
-        Some(read.map_err(|error| UnreadableFile { file, error }))
+        let log = self.file;
+        Some(read.map_err(|error| UnreadableLog { log, error }))
     }
 }

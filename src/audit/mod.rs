@@ -7,10 +7,13 @@
 
 mod cases;
 mod chain;
+mod columns;
 mod file;
 mod file_lines;
 mod file_store;
+mod postgres_report;
 mod postgres_store;
+mod postgres_verify;
 mod queue;
 mod reader;
 mod record;
@@ -39,7 +42,9 @@ pub(crate) use self::{
 pub use self::{
     cases::{CaseList, Cases, Log, Scope, unsettled, unsettled_in_file},
     chain::Head,
-    file_lines::{Finding, UnreadableFile},
+    file_lines::{Finding, UnreadableLog},
+    postgres_report::report_database,
+    postgres_verify::verify_database,
     record::Case,
     report::{Call, Filter, ReportError, ReportTotals, report},
     verify::{Summary, VerifyOptions, verify},

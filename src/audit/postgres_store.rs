@@ -2,13 +2,11 @@
 //! records (`append_records` in `src/postgres/migrations/`).
 
 use std::{
-    borrow::Cow,
     io,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use serde::Deserialize;
 use serde_json::{Map, Value};
 use time::OffsetDateTime;
 use tokio::runtime::Handle;
@@ -16,6 +14,7 @@ use tokio_postgres::types::Type;
 
 use super::{
     chain::Head,
+    columns::Columns,
     record::{Event, Record, UNKNOWN_AFTER_CRASH},
     store::{AuditStore, Condition, OverQuota, worthwhile_duration},
 };
@@ -26,7 +25,7 @@ use crate::{
 };
 
 const APPEND: &str = "SELECT seq, hash, results FROM append_records($1, $2, make_interval(secs => $3), \
-                      $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)";
+                      $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)";
 /// Kind of the outcome of an intent of this replica.
 const OUTCOME: &str = "outcome";
 /// Kind of the outcome of an intent of a dead replica.
@@ -142,6 +141,8 @@ impl PostgresStore {
             (&rows.outcomes, Type::TEXT_ARRAY),
             (&rows.callers, Type::TEXT_ARRAY),
             (&rows.users, Type::TEXT_ARRAY),
+            (&rows.user_ids, Type::TEXT_ARRAY),
+            (&rows.since, Type::TEXT_ARRAY),
             (&rows.members, Type::TEXT_ARRAY),
             (&rows.charged, Type::TEXT_ARRAY),
             (&rows.limits, Type::INT4_ARRAY),
@@ -250,18 +251,11 @@ struct Rows<'a> {
     outcomes: Vec<&'static str>,
     callers: Vec<String>,
     users: Vec<String>,
+    user_ids: Vec<String>,
+    since: Vec<Option<String>>,
     members: Vec<&'a str>,
     charged: Vec<Option<&'a str>>,
     limits: Vec<Option<i32>>,
-}
-
-/// The members that can be searched for.
-#[derive(Deserialize, Default)]
-struct Parties<'a> {
-    #[serde(borrow)]
-    caller: Cow<'a, str>,
-    #[serde(borrow)]
-    user: Cow<'a, str>,
 }
 
 impl<'a> Rows<'a> {
@@ -269,7 +263,7 @@ impl<'a> Rows<'a> {
         let mut rows = Self::default();
         for (index, record) in records.iter().enumerate() {
             let object = format!("{{{}}}", record.members.as_str());
-            let parties: Parties<'_> = serde_json::from_str(&object).unwrap_or_default();
+            let columns = Columns::of(&object);
             let at = record.at.unwrap_or_else(OffsetDateTime::now_utc);
             rows.kinds.push(kind(record));
             rows.retained.push(index < retained);
@@ -277,8 +271,10 @@ impl<'a> Rows<'a> {
             rows.times.push(with_milliseconds(at));
             rows.request_ids.push(&record.request_id);
             rows.outcomes.push(record.outcome);
-            rows.callers.push(storable(&parties.caller));
-            rows.users.push(storable(&parties.user));
+            rows.user_ids.push(columns.user_ids_literal());
+            rows.callers.push(columns.caller);
+            rows.users.push(columns.user);
+            rows.since.push(columns.since);
             rows.members.push(record.members.as_str());
             let charge = record.charge.as_ref();
             rows.charged
@@ -299,9 +295,4 @@ fn kind(record: &Record) -> &'static str {
         (Event::Outcome, false) => "other",
         (Event::Reconciled, _) => "finding",
     }
-}
-
-/// Returns a text without NUL, which PostgreSQL does not store. The record itself has it in an escaped form.
-fn storable(text: &str) -> String {
-    text.replace('\0', "\u{fffd}")
 }

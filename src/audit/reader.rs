@@ -42,7 +42,7 @@ const FINDINGS: [(&str, bool); 8] = [
 ];
 
 /// Keys that describe the line itself, not the call.
-const LINE_KEYS: [&str; 5] = ["v", "ts", "seq", "prev", "carried"];
+const LINE_KEYS: [&str; 6] = ["v", "ts", "seq", "prev", "carried", "replica"];
 const REQUIRED_TEXTS: [&str; 10] = [
     "prev",
     "request_id",

@@ -10,13 +10,11 @@ use std::{
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::{
-    file_lines::{FileLines, Finding, UnreadableFile},
+    columns::USER_KEYS,
+    file_lines::{FileLines, Finding, UnreadableLog},
     reader::{BEING_WRITTEN, Kind, Line, Record},
 };
 use crate::error::status::short;
-
-/// Start of the names of the identifiers that identify a user on its own, such as `user_id`.
-const USER_KEYS: &str = "user_";
 
 /// The conditions for a call. A condition is met if one record of the call meets it. `None` accepts every call.
 #[derive(Clone, Debug, Default)]
@@ -142,8 +140,8 @@ pub struct ReportTotals {
 /// Why a report is incomplete.
 #[derive(Debug)]
 pub enum ReportError<'a> {
-    /// A file cannot be read.
-    Unreadable(UnreadableFile<'a>),
+    /// A file or the database cannot be read.
+    Unreadable(UnreadableLog<'a>),
     /// The report cannot be written.
     Output(io::Error),
 }

@@ -9,22 +9,20 @@ use std::{
 
 use super::{
     chain::Head,
-    file_lines::{FileLines, Finding, UnreadableFile},
-    reader::{BEING_WRITTEN, Kind, Line, Record},
+    file_lines::{FileLines, Finding, UnreadableLog},
+    reader::{BEING_WRITTEN, Kind, Record},
 };
 
-/// The files to verify and the conditions for them.
+/// The conditions for a log.
 #[derive(Clone, Debug, Default)]
 pub struct VerifyOptions {
-    /// The files, oldest first.
-    pub files: Vec<PathBuf>,
-    /// Whether older files may be missing, so that the chain may begin with any record.
+    /// Whether older records may be missing, so that the chain may begin with any record.
     pub partial: bool,
-    /// Records that the files must contain.
+    /// Records that the log must contain.
     pub contains: Vec<Head>,
 }
 
-/// Totals over all files.
+/// Totals of a log.
 #[derive(Debug, Default)]
 pub struct Summary {
     /// Number of records.
@@ -37,17 +35,18 @@ pub struct Summary {
     pub open: usize,
 }
 
-/// Reads the files, and calls `report` for each fault and note. Returns the totals, or the first file that cannot be
-/// read.
+/// Reads the files, oldest first, and calls `report` for each fault and note. Returns the totals, or the first file
+/// that cannot be read.
 pub fn verify<'a>(
-    options: &'a VerifyOptions,
+    files: &'a [PathBuf],
+    options: &VerifyOptions,
     mut report: impl FnMut(Finding<'a>),
-) -> Result<Summary, UnreadableFile<'a>> {
+) -> Result<Summary, UnreadableLog<'a>> {
     let mut chain = Chain::new(options.partial, options.contains.clone());
-    let mut lines = FileLines::new(&options.files);
+    let mut lines = FileLines::new(files);
     while let Some(line) = lines.next().transpose()? {
         if line.ended {
-            for text in chain.follow(&line) {
+            for text in chain.follow(&line.hash, &line.record()) {
                 report(lines.finding(false, text));
             }
         } else if lines.is_last_file() && line.is_being_written() {
@@ -97,17 +96,18 @@ impl Chain {
         }
     }
 
-    /// Adds a line to the chain. Returns a description of each of its faults.
-    pub(super) fn follow(&mut self, line: &Line) -> Vec<String> {
+    /// Adds a line with this hash to the chain, and the record or the fault that parsing the line returned. Returns a
+    /// description of each of its faults.
+    pub(super) fn follow(&mut self, hash: &str, record: &Result<Record, String>) -> Vec<String> {
         let mut faults = Vec::new();
-        match line.record() {
+        match record {
             Ok(record) => {
-                self.link(&record, &line.hash, &mut faults);
-                faults.extend(self.pair(&record).err().map(str::to_owned));
+                self.link(record, hash, &mut faults);
+                faults.extend(self.pair(record).err().map(str::to_owned));
             }
-            Err(text) => faults.push(text),
+            Err(text) => faults.push(text.clone()),
         }
-        self.prev = Some(line.hash.clone());
+        self.prev = Some(hash.to_owned());
         faults
     }
 

@@ -1,27 +1,28 @@
-//! The commands of the audit log, and `audit verify`, which checks files for changes.
+//! The commands of the audit log, and `audit verify`, which checks a log for changes.
 
-use std::{io::Write as _, path::PathBuf, process::ExitCode};
+use std::{io::Write as _, process::ExitCode};
 
 use clap::{Args, Subcommand};
 
 use super::{
-    exit::{display_path, fail},
+    exit::fail,
     faults::{Faults, unreadable},
     help,
     reconcile::{self, Reconcile},
     report::{self, Report},
+    source::{OpenSource, Source},
 };
-use crate::audit::{Head, Summary, VerifyOptions, verify};
+use crate::audit::{Head, Summary, VerifyOptions, verify, verify_database};
 
 /// Exit code for a faulty log.
 const FAULTY: u8 = 1;
-/// Exit code for a file that cannot be read.
+/// Exit code for a log that cannot be read, and for an invalid configuration.
 const UNREADABLE: u8 = 2;
 const HASH_DIGITS: usize = 64;
 
 #[derive(Subcommand)]
 pub enum Audit {
-    /// Check whether files of the audit log are complete and unchanged. Several files form one chain.
+    /// Check whether the audit log is complete and unchanged. Several files form one chain.
     #[command(after_long_help = help::AUDIT_VERIFY.text())]
     Verify(Verify),
     /// Read the HMC users of deletions whose outcome is unknown, and record whether they exist.
@@ -31,7 +32,7 @@ pub enum Audit {
     /// Azure Batch has no way to read a user, so its deletions are only listed.
     #[command(after_long_help = help::AUDIT_RECONCILE.text())]
     Reconcile(Reconcile),
-    /// Print the calls in files of the audit log, such as the deletions of a user.
+    /// Print the calls in the audit log, such as the deletions of a user.
     ///
     /// Prints one line for each call, and one for each finding about the user of an unknown outcome.
     ///
@@ -42,10 +43,9 @@ pub enum Audit {
 
 #[derive(Args)]
 pub struct Verify {
-    /// The files, oldest first.
-    #[arg(required = true, value_name = "FILE")]
-    files: Vec<PathBuf>,
-    /// The chain may begin anywhere, because older files are missing.
+    #[command(flatten)]
+    source: Source,
+    /// The chain may begin anywhere, because older files or records are missing.
     #[arg(long)]
     partial: bool,
     /// A record that must be present, as in the field `head` of the server's log. May be repeated.
@@ -70,41 +70,46 @@ fn head(text: &str) -> Result<Head, String> {
 
 pub async fn run(command: Audit) -> ExitCode {
     match command {
-        Audit::Verify(arguments) => verify_files(arguments),
+        Audit::Verify(arguments) => verify_log(arguments).await,
         Audit::Reconcile(arguments) => reconcile::run(arguments).await,
-        Audit::Report(arguments) => report::run(arguments),
+        Audit::Report(arguments) => report::run(arguments).await,
     }
 }
 
-fn verify_files(arguments: Verify) -> ExitCode {
+async fn verify_log(arguments: Verify) -> ExitCode {
     let Verify {
-        files,
+        source,
         partial,
         contains,
     } = arguments;
-    let options = VerifyOptions {
-        files,
-        partial,
-        contains,
+    let source = match source.open() {
+        Ok(source) => source,
+        Err(error) => return fail(&error, UNREADABLE),
     };
+    let mut options = VerifyOptions { partial, contains };
+    // Every log contains the head of an empty log.
+    options.contains.retain(|head| head.seq > 0);
     let mut faults = Faults::default();
-    let verified = verify(&options, |finding| faults.add(&finding));
+    let report = |finding| faults.add(&finding);
+    let verified = match &source {
+        OpenSource::Files(files) => verify(files, &options, report),
+        OpenSource::Database(database) => verify_database(database, &options, report).await,
+    };
     let faults = faults.finish();
     match verified {
-        Err(file) => fail(&unreadable(&file), UNREADABLE),
+        Err(log) => fail(&unreadable(&log), UNREADABLE),
         Ok(_) if faults > 0 => ExitCode::from(FAULTY),
         Ok(summary) => {
             // A closed standard output is ignored, because the exit code is the result.
-            let _ = writeln!(std::io::stdout(), "{}", totals(&options.files, &summary));
+            let _ = writeln!(std::io::stdout(), "{}", totals(&source, &summary));
             ExitCode::SUCCESS
         }
     }
 }
 
-/// Returns the line that is printed for files without faults.
-fn totals(files: &[PathBuf], summary: &Summary) -> String {
-    let names: Vec<_> = files.iter().map(|file| display_path(file)).collect();
-    let text = format!("{}: {} records", names.join(" "), summary.records);
+/// Returns the line that is printed for a log without faults.
+fn totals(source: &OpenSource, summary: &Summary) -> String {
+    let text = format!("{source}: {} records", summary.records);
     if summary.records == 0 {
         return text;
     }

@@ -34,8 +34,7 @@ pub struct CheckConfig {
     /// Print a summary of a valid configuration to standard output, without secrets.
     #[arg(long)]
     verbose: bool,
-    /// Connect to the store, and obtain a token, or log on and off, with the credential of each target. Nothing is
-    /// deleted.
+    /// Check the store, and obtain a token, or log on and off, for each target. Nothing is deleted.
     #[arg(long)]
     connect: bool,
     /// Time limit of --connect for all targets together.

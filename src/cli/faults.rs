@@ -1,12 +1,12 @@
-//! Prints the faults of files of the audit log.
+//! Prints the faults of an audit log.
 
 use super::exit::{display_path, print_error};
-use crate::audit::{Finding, UnreadableFile};
+use crate::audit::{Finding, UnreadableLog};
 
 /// Maximum number of faults that are printed. A single fault at the beginning of a file can cause thousands.
 const MAX_FAULTS: u64 = 100;
 
-/// Number of the faults of the files so far. Notes are not counted.
+/// Number of the faults so far. Notes are not counted.
 #[derive(Default)]
 pub struct Faults(u64);
 
@@ -16,8 +16,8 @@ impl Faults {
         self.0 += u64::from(!finding.note);
         if finding.note || self.0 <= MAX_FAULTS {
             let note = if finding.note { "note: " } else { "" };
-            let (file, line) = (display_path(finding.file), finding.line);
-            print_error(&format!("{file}:{line}: {note}{}", finding.text));
+            let (log, line) = (display_path(finding.log), finding.line);
+            print_error(&format!("{log}:{line}: {note}{}", finding.text));
         }
     }
 
@@ -30,7 +30,7 @@ impl Faults {
     }
 }
 
-/// Returns the message for a file that cannot be read.
-pub fn unreadable(file: &UnreadableFile<'_>) -> String {
-    format!("{}: {}", display_path(file.file), file.error)
+/// Returns the message for a file or a database that cannot be read.
+pub fn unreadable(log: &UnreadableLog<'_>) -> String {
+    format!("{}: {}", display_path(log.log), log.error)
 }

@@ -17,6 +17,10 @@ const AUTHORITIES: (&str, &str) = (
     "SSL_CERT_FILE, SSL_CERT_DIR",
     "Certificate authorities of the system, in place of the default files",
 );
+const LOG_UNREADABLE: (&str, &str) = (
+    "2",
+    "A file or the database cannot be read, or the configuration or an argument is invalid",
+);
 const USAGE: (&str, &str) = ("2", "An argument is invalid");
 
 /// The sections of one command.
@@ -148,7 +152,7 @@ pub const AUDIT: Sections = Sections {
     exit_codes: &[
         (
             "0",
-            "The files are complete and unchanged, all outcomes are known, or the calls were printed",
+            "The log is complete and unchanged, all outcomes are known, or the calls were printed",
         ),
         (
             "1",
@@ -156,7 +160,7 @@ pub const AUDIT: Sections = Sections {
         ),
         (
             "2",
-            "A file cannot be read, or an argument or the configuration is invalid",
+            "The log cannot be read, or an argument or the configuration is invalid",
         ),
     ],
     documents: "docs/audit.md",
@@ -186,12 +190,15 @@ pub const AUDIT_RECONCILE: Sections = Sections {
 };
 
 pub const AUDIT_VERIFY: Sections = Sections {
-    examples: &["useradmin audit verify audit.jsonl.1 audit.jsonl"],
+    examples: &[
+        "useradmin audit verify audit.jsonl.1 audit.jsonl",
+        "useradmin audit verify --config useradmin.toml",
+    ],
     variables: &[],
     exit_codes: &[
-        ("0", "The files are complete and unchanged"),
+        ("0", "The log is complete and unchanged"),
         ("1", "There are faults, each with a line on standard error"),
-        ("2", "A file cannot be read, or an argument is invalid"),
+        LOG_UNREADABLE,
     ],
     documents: "docs/audit.md",
 };
@@ -226,6 +233,7 @@ pub const AUDIT_REPORT: Sections = Sections {
         "useradmin audit report --user SMITH audit.jsonl.1 audit.jsonl",
         "useradmin audit report --caller spiffe://corp/offboarding --since 7d audit.jsonl",
         "useradmin audit report --since 2026-11-01 --until 2026-12-01 --json audit.jsonl >november.jsonl",
+        "useradmin audit report --config useradmin.toml --user SMITH",
     ],
     variables: &[],
     exit_codes: &[
@@ -234,7 +242,7 @@ pub const AUDIT_REPORT: Sections = Sections {
             "1",
             "Some lines are not records, each with a line on standard error, or the output cannot be written",
         ),
-        ("2", "A file cannot be read, or an argument is invalid"),
+        LOG_UNREADABLE,
     ],
     documents: "docs/audit.md",
 };

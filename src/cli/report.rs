@@ -2,7 +2,6 @@
 
 use std::{
     io::{self, ErrorKind, Write},
-    path::PathBuf,
     process::ExitCode,
 };
 
@@ -12,12 +11,13 @@ use time::{Duration, OffsetDateTime, format_description::well_known::Rfc3339};
 use super::{
     exit::{column, fail, print_error},
     faults::{Faults, unreadable},
+    source::{OpenSource, Source},
 };
-use crate::audit::{Call, Filter, ReportError, ReportTotals, report};
+use crate::audit::{Call, Filter, ReportError, ReportTotals, report, report_database};
 
 /// Exit code for lines that are not records, and for a failed output.
 const INCOMPLETE: u8 = 1;
-/// Exit code for an invalid argument or a file that cannot be read.
+/// Exit code for an invalid argument or configuration, and for a log that cannot be read.
 const INVALID: u8 = 2;
 const TIME_FORMATS: &str = "want a time stamp such as 2026-11-30T12:00:00Z, a date such as 2026-11-30 (midnight UTC), \
      or a duration back from now such as 30m, 24h or 7d";
@@ -25,9 +25,8 @@ const SECONDS: [(char, i64); 4] = [('s', 1), ('m', 60), ('h', 60 * 60), ('d', 24
 
 #[derive(Args)]
 pub struct Report {
-    /// The files, oldest first.
-    #[arg(required = true, value_name = "FILE")]
-    files: Vec<PathBuf>,
+    #[command(flatten)]
+    source: Source,
     /// Only calls for the user with this name or ID.
     #[arg(long, value_name = "NAME")]
     user: Option<String>,
@@ -40,7 +39,7 @@ pub struct Report {
     /// Only calls before this time.
     #[arg(long, value_name = "TIME", value_parser = time)]
     until: Option<OffsetDateTime>,
-    /// Print the records of the calls, exactly as they are in the files.
+    /// Print the records of the calls, exactly as they are in the log.
     #[arg(long)]
     json: bool,
 }
@@ -65,9 +64,9 @@ fn before_now(text: &str) -> Option<OffsetDateTime> {
     OffsetDateTime::now_utc().checked_sub(Duration::seconds(seconds))
 }
 
-pub fn run(arguments: Report) -> ExitCode {
+pub async fn run(arguments: Report) -> ExitCode {
     let Report {
-        files,
+        source,
         user,
         caller,
         since,
@@ -86,14 +85,18 @@ pub fn run(arguments: Report) -> ExitCode {
         since,
         until,
     };
+    let source = match source.open() {
+        Ok(source) => source,
+        Err(error) => return fail(&error, INVALID),
+    };
     let mut out = io::stdout().lock();
     let mut faults = Faults::default();
-    let result = report(
-        &files,
-        &filter,
-        |call| write_call(&mut out, call, json),
-        |finding| faults.add(&finding),
-    );
+    let print = |call: &Call| write_call(&mut out, call, json);
+    let fault = |finding| faults.add(&finding);
+    let result = match &source {
+        OpenSource::Files(files) => report(files, &filter, print, fault),
+        OpenSource::Database(database) => report_database(database, &filter, print, fault).await,
+    };
     let result = result.and_then(|totals| {
         out.flush().map_err(ReportError::Output)?;
         Ok(totals)
@@ -105,7 +108,7 @@ pub fn run(arguments: Report) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(ReportError::Output(error)) => fail(&format!("standard output: {error}"), INCOMPLETE),
-        Err(ReportError::Unreadable(file)) => fail(&unreadable(&file), INVALID),
+        Err(ReportError::Unreadable(log)) => fail(&unreadable(&log), INVALID),
         Ok(totals) => {
             print_error(&summary(&totals, faults));
             if faults > 0 {

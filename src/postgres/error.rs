@@ -42,6 +42,8 @@ pub(super) fn describe(error: &tokio_postgres::Error) -> String {
     }
 }
 
+impl std::error::Error for Error {}
+
 impl Error {
     /// Returns the error of a statement.
     pub(super) fn of_statement(error: &tokio_postgres::Error) -> Self {

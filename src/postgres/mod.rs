@@ -12,9 +12,10 @@ use deadpool::{
     Runtime,
     managed::{Object, Pool, PoolError},
 };
+use futures_util::{Stream, TryStreamExt as _};
 use tokio::time::timeout;
 use tokio_postgres::{
-    Row, RowStream,
+    Row,
     types::{ToSql, Type},
 };
 use uuid::Uuid;
@@ -135,12 +136,12 @@ impl Database {
         row.ok_or_else(|| Error::Unavailable("the database returned nothing".to_owned()))
     }
 
-    /// Runs a statement, and returns its rows as they arrive. There is no time limit.
+    /// Runs a statement, and returns its rows as they arrive. There is no time limit after the connection.
     pub async fn stream(
         &self,
         sql: &str,
         parameters: &[Parameter<'_>],
-    ) -> Result<RowStream, Error> {
+    ) -> Result<impl Stream<Item = Result<Row, Error>> + use<>, Error> {
         let connection = self.connection().await?;
         // The connection ends with the stream, so that other statements do not wait for it.
         let client = Object::take(connection);
@@ -152,6 +153,7 @@ impl Database {
             .iter()
             .map(|(value, kind)| (*value, kind.clone()));
         let rows = client.query_typed_raw(sql, parameters).await;
-        rows.map_err(|error| Error::of_statement(&error))
+        let rows = rows.map_err(|error| Error::of_statement(&error))?;
+        Ok(rows.map_err(|error| Error::of_statement(&error)))
     }
 }

@@ -47,12 +47,11 @@ async fn write_real_log() -> (PathBuf, PathBuf) {
 fn count_faults(file: &Path, bytes: &[u8], contains: &[Head]) -> usize {
     fs::write(file, bytes).unwrap();
     let options = VerifyOptions {
-        files: vec![file.to_owned()],
         partial: false,
         contains: contains.to_vec(),
     };
     let mut faults = 0;
-    audit::verify(&options, |finding| {
+    audit::verify(&[file.to_owned()], &options, |finding| {
         faults += usize::from(!finding.note);
     })
     .unwrap();
@@ -139,6 +138,8 @@ async fn saved_head_detects_truncation() {
     let head = out.trim_end().rsplit(' ').next().unwrap().to_owned();
     let name = file.to_str().unwrap().to_owned();
     assert_eq!(verify([&name, "--contains", &head]).0, 0);
+    // The head of an empty log.
+    assert_eq!(verify([&name, "--contains", "0:"]).0, 0);
     assert_eq!(verify([&name, "--contains", &head.to_uppercase()]).0, 0);
 
     let valid = fs::read_to_string(&file).unwrap();

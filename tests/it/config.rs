@@ -30,6 +30,8 @@ impl Folder {
         let keys = Signer::es256("key-1").key_set();
         folder.write("build.jwks", keys.as_bytes());
         folder.write("corporate-ca.pem", cert.pem().as_bytes());
+        folder.write("db-ca.pem", cert.pem().as_bytes());
+        folder.write("store.url", b"postgres://u@db.example/d");
         folder.write("hmc.password", b"secret\r\n");
         folder.write("batch.secret", b"secret");
         folder.write("batch.key", b"c2VjcmV0\n");
@@ -202,7 +204,7 @@ fn documented_configurations_are_valid() {
     };
     let readme = blocks(include_str!("../../README.md"));
     let deployment = blocks(include_str!("../../docs/deployment.md"));
-    let ([readme], [batch, key, hmc, callers, container]) =
+    let ([readme], [batch, key, hmc, callers, store, container]) =
         (readme.as_slice(), deployment.as_slice())
     else {
         panic!("{} and {} blocks", readme.len(), deployment.len());
@@ -210,7 +212,16 @@ fn documented_configurations_are_valid() {
     // Callers need a target, and the section for containers needs both.
     let served = format!("{batch}{callers}");
     let in_a_container = format!("{served}{container}");
-    for text in [readme, batch, key, hmc, served.as_str(), &in_a_container] {
+    let with_store = format!("{served}{store}");
+    for text in [
+        readme,
+        batch,
+        key,
+        hmc,
+        served.as_str(),
+        &with_store,
+        &in_a_container,
+    ] {
         assert_eq!(folder.errors(text), [""; 0], "{text}");
     }
     // The callers may use targets of both kinds.
@@ -283,5 +294,6 @@ mod encodings;
 mod errors;
 mod identities;
 mod secrets;
+mod store;
 mod tracing;
 mod urls;

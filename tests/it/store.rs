@@ -4,4 +4,6 @@ mod audit;
 mod logon_faults;
 mod logons;
 mod proxy;
+mod report;
 mod rig;
+mod verify;

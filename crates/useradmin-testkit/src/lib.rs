@@ -47,7 +47,7 @@ pub use process::{
     Process, configure, configure_with_admin, free_port, program, run, run_with_env,
 };
 pub use secure::{SecureClient, alert, connect, connector};
-pub use store::{STORE_USER, Store};
+pub use store::{STORE_USER, Store, run_with_database};
 pub use targets::{batch_section, hmc_reply_or, hmc_section, token_reply_or, write_secret};
 pub use tcp_proxy::{Cut, TcpProxy};
 pub use tokens::{Signer, default_claims, now};

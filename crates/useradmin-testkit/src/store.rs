@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use serde_json::Value;
 
-use crate::{App, Database, Postgres, audit_log::verify, process::run, targets::write_secret};
+use crate::{App, Database, Postgres, process::run, targets::write_secret};
 
 /// User of the servers, who has only the rights that `store migrate --grant-to` grants.
 pub const STORE_USER: &str = "useradmin_server";
@@ -21,26 +21,9 @@ impl<'a> Store<'a> {
         let store = Self {
             database: postgres.create_database(name),
         };
-        let folder = App::folder();
-        let file = folder.join("owner.toml");
-        let url = store.database.url("postgres");
-        let text = format!(
-            "{}[batch_accounts.unused]\nurl = \"http://127.0.0.1:1\"\n[batch_accounts.unused.credential]\n\
-             kind = \"azure_cli\"\n",
-            section(&folder, &url, "")
-        );
-        fs::write(&file, text).unwrap();
-        let file = file.to_str().unwrap();
-        let (code, stdout, stderr) = run(&[
-            "store",
-            "migrate",
-            "--config",
-            file,
-            "--grant-to",
-            STORE_USER,
-        ]);
+        let arguments = ["store", "migrate", "--grant-to", STORE_USER];
+        let (code, stdout, stderr) = store.run_as("postgres", &arguments);
         assert_eq!(code, 0, "{stdout}{stderr}");
-        fs::remove_dir_all(folder).unwrap();
         store
     }
 
@@ -63,17 +46,20 @@ impl<'a> Store<'a> {
         records.collect()
     }
 
-    /// Runs `useradmin audit verify` on a copy of the log. Returns the exit code, standard output and standard error.
+    /// Runs `useradmin audit verify` on the database with the rights of a server. Returns the exit code, standard output
+    /// and standard error.
     pub fn verify(&self) -> (i32, String, String) {
-        let folder = App::folder();
-        let file = folder.join("copy.jsonl");
-        fs::write(&file, self.lines()).unwrap();
-        let verified = verify([&file]);
-        fs::remove_dir_all(folder).unwrap();
-        verified
+        self.run_as(STORE_USER, &["audit", "verify"])
     }
 
-    fn lines(&self) -> String {
+    /// Runs `useradmin` with these arguments and a configuration that names the database and this user of it. Returns the
+    /// exit code, standard output and standard error.
+    pub fn run_as(&self, user: &str, arguments: &[&str]) -> (i32, String, String) {
+        run_with_database(&self.database.url(user), arguments)
+    }
+
+    /// Returns the lines of all records in their order, each with a newline.
+    pub fn lines(&self) -> String {
         let sql = "SELECT line FROM useradmin.audit_record ORDER BY seq";
         let mut lines = self.database.sql(sql).unwrap();
         if !lines.is_empty() {
@@ -81,6 +67,23 @@ impl<'a> Store<'a> {
         }
         lines
     }
+}
+
+/// Runs `useradmin` with these arguments and a configuration that names the database at this URL. Returns the exit code,
+/// standard output and standard error.
+pub fn run_with_database(url: &str, arguments: &[&str]) -> (i32, String, String) {
+    let folder = App::folder();
+    let file = folder.join("useradmin.toml");
+    let text = format!(
+        "{}[batch_accounts.unused]\nurl = \"http://127.0.0.1:1\"\n[batch_accounts.unused.credential]\n\
+         kind = \"azure_cli\"\n",
+        section(&folder, url, "")
+    );
+    fs::write(&file, text).unwrap();
+    let config = ["--config", file.to_str().unwrap()];
+    let result = run(&[arguments, &config].concat());
+    fs::remove_dir_all(folder).unwrap();
+    result
 }
 
 /// Returns the section `[store]` with this URL and these further keys, and writes its files to the folder.

@@ -104,7 +104,7 @@ fn finish(
         .iter()
         .filter(|result| result.outcome == LATE)
         .count();
-    let comparison = compare(&environment, results, log.files(), deadline);
+    let comparison = compare(&environment, results, &log.files(), deadline);
     let text = format!(
         "{} calls and {} records in one chain: {} differences",
         results.len(),

@@ -1,7 +1,8 @@
 -- The state that replicas share. docs/store.md describes it. The server calls the functions below, which run with the
 -- rights of their owner, and reads the tables; it needs no other rights.
 
--- The audit log. `line` is the record as docs/audit.md describes it; the other columns are copies for searches.
+-- The audit log. `line` is the record as docs/audit.md describes it. The other columns repeat values of the line for
+-- searches: `user_name` is `user`, and `user_ids` has the identifiers `user_...` that differ from it.
 CREATE TABLE audit_record (
     seq        bigint PRIMARY KEY,
     ts         timestamptz NOT NULL,
@@ -10,12 +11,16 @@ CREATE TABLE audit_record (
     outcome    text NOT NULL,
     caller     text NOT NULL,
     user_name  text NOT NULL,
+    user_ids   text[] NOT NULL,
+    since      timestamptz,
     line       text NOT NULL
 );
 CREATE INDEX audit_record_request_id ON audit_record (request_id);
 CREATE INDEX audit_record_caller ON audit_record (caller, seq);
 CREATE INDEX audit_record_user_name ON audit_record (user_name, seq);
+CREATE INDEX audit_record_user_ids ON audit_record USING gin (user_ids) WITH (fastupdate = off) WHERE user_ids <> '{}';
 CREATE INDEX audit_record_ts ON audit_record USING brin (ts);
+CREATE INDEX audit_record_since ON audit_record (since) WHERE since IS NOT NULL;
 CREATE INDEX audit_record_unknown ON audit_record (seq) WHERE outcome IN ('unknown', 'unknown_after_crash');
 
 -- The last record of the chain. Its row lock puts the records of all replicas in one order.
@@ -146,7 +151,8 @@ END $$;
 CREATE FUNCTION append_records(
     p_replica text, p_epoch bigint, p_lease interval,
     p_kind text[], p_retained boolean[], p_version integer[], p_ts text[], p_request_id text[], p_outcome text[],
-    p_caller text[], p_user_name text[], p_members text[], p_charged_caller text[], p_limit integer[],
+    p_caller text[], p_user_name text[], p_user_ids text[], p_since text[], p_members text[],
+    p_charged_caller text[], p_limit integer[],
     OUT seq bigint, OUT hash text, OUT results integer[]
 )
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = useradmin, pg_temp AS $$
@@ -238,9 +244,9 @@ BEGIN
         v_line := '{"v":' || v_version || ',"ts":"' || p_ts[i] || '","seq":' || append_records.seq || ',' || v_members
             || ',"replica":"' || p_replica || '","prev":"' || append_records.hash || '"}';
         append_records.hash := encode(sha256(convert_to(v_line, 'UTF8')), 'hex');
-        INSERT INTO audit_record (seq, ts, request_id, event, outcome, caller, user_name, line)
+        INSERT INTO audit_record (seq, ts, request_id, event, outcome, caller, user_name, user_ids, since, line)
         VALUES (append_records.seq, p_ts[i]::timestamptz, p_request_id[i], v_event, p_outcome[i], p_caller[i],
-            p_user_name[i], v_line);
+            p_user_name[i], p_user_ids[i]::text[], p_since[i]::timestamptz, v_line);
     END LOOP;
     UPDATE audit_head AS h SET seq = append_records.seq, hash = append_records.hash;
 END $$;
