@@ -127,17 +127,15 @@ impl Database {
         let limit = self.statement_timeout + GRACE;
         let result = timeout(limit, connection.query_typed(sql, parameters)).await;
         self.metrics.observe(what, start.elapsed());
-        match result {
-            Ok(Ok(rows)) => Ok(rows),
-            Ok(Err(error)) => Err(connect::error(&error)),
-            Err(_) => {
-                // The connection is closed, because its next answer may be that to this statement.
-                drop(Object::take(connection));
-                Err(Error::Unavailable(
-                    "the database does not answer".to_owned(),
-                ))
-            }
-        }
+        let error = match result {
+            Ok(Ok(rows)) => return Ok(rows),
+            Ok(Err(error)) => connect::error(&error),
+            Err(_) => Error::Unavailable("the database does not answer".to_owned()),
+        };
+        // The connection is closed, because its next answer may be that to this statement, or because its server may have
+        // become read-only, and the new primary is another one.
+        drop(Object::take(connection));
+        Err(error)
     }
 
     /// Runs a statement that returns exactly one row.
