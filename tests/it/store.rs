@@ -1,5 +1,11 @@
 //! The store in PostgreSQL. Without `USERADMIN_POSTGRES_BIN`, these tests do nothing but report that they are skipped.
 
 mod audit;
+mod crash;
+mod failover;
+mod lease;
 mod proxy;
+mod quota;
+mod reconnect;
+mod replica;
 mod rig;
