@@ -9,3 +9,4 @@ mod quota;
 mod reconnect;
 mod replica;
 mod rig;
+mod throughput;
