@@ -61,6 +61,10 @@ async fn commits_stay_durable_when_the_database_is_reconfigured() {
     let store = Store::create(&postgres, "failover_durable");
     let upstream = batch_upstream().await;
     let app = start_app(&store, postgres.port(), &upstream.url).await;
+    // Its session exists before the configuration changes.
+    app.delete_batch_node_user(batch_request("before"))
+        .await
+        .unwrap();
     // The setting of the session that appends a record, as a trigger sees it.
     let sql = "CREATE TABLE seen (setting text); \
                CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN \
@@ -68,7 +72,7 @@ async fn commits_stay_durable_when_the_database_is_reconfigured() {
                CREATE TRIGGER see AFTER INSERT ON useradmin.audit_record EXECUTE FUNCTION see()";
     store.database.sql(sql).unwrap();
     postgres.set("synchronous_commit", "off");
-    app.delete_batch_node_user(batch_request("a"))
+    app.delete_batch_node_user(batch_request("after"))
         .await
         .unwrap();
     let seen = store.database.sql("SELECT DISTINCT setting FROM seen");
