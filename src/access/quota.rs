@@ -146,7 +146,7 @@ impl LocalSlot {
 mod tests {
     use tokio::time::advance;
 
-    use super::{LocalQuota, Quota as _, WINDOW};
+    use super::{LocalQuota, Quota as _, SharedQuota, Slot, WINDOW};
     use crate::identity::Identity;
 
     #[tokio::test(start_paused = true)]
@@ -162,5 +162,19 @@ mod tests {
         advance(WINDOW).await;
         assert!(quotas.try_take(&Identity::Anonymous, 1).is_ok());
         assert_eq!(held(), 1);
+    }
+
+    #[test]
+    fn callers_of_different_kinds_do_not_share_a_quota() {
+        let subject = Identity::Token {
+            issuer: "https://issuer".to_owned(),
+            subject: "alice".to_owned(),
+        };
+        let name = Identity::Certificate(subject.to_string());
+        let counted = [subject, name].map(|caller| match SharedQuota.try_take(&caller, 1) {
+            Ok(Slot::TakenWithIntent { caller, .. }) => caller,
+            _ => String::new(),
+        });
+        assert_ne!(counted[0], counted[1]);
     }
 }

@@ -43,6 +43,8 @@ pub(super) struct PostgresStore {
     /// Time of the next renewal of the lease.
     maintain_at: Instant,
     last_commit: Duration,
+    /// Number of intents of dead replicas whose outcomes the writer has received and not recorded yet.
+    closing: usize,
     may_have_appended: bool,
     metrics: StoreMetrics,
 }
@@ -56,6 +58,7 @@ impl PostgresStore {
             epoch: None,
             maintain_at: Instant::now(),
             last_commit: Duration::ZERO,
+            closing: 0,
             may_have_appended: false,
             metrics,
         }
@@ -112,18 +115,16 @@ impl PostgresStore {
         let rows = self.database.query("maintain", sql, parameters);
         let rows = self.runtime.block_on(rows)?;
         self.maintain_at = Instant::now() + self.database.lease / 3;
+        // The database returns the same intents until their outcomes are recorded.
+        if self.closing > 0 {
+            return Ok(Vec::new());
+        }
         let intents = rows.iter().filter_map(|row| {
             let object = format!("{{{}}}", row.get::<_, &str>(0));
             serde_json::from_str(&object).ok()
         });
         let intents: Vec<_> = intents.collect();
-        if !intents.is_empty() {
-            let open = intents.len();
-            tracing::warn!(
-                open,
-                "interrupted calls of dead replicas recorded as unknown"
-            );
-        }
+        self.closing = intents.len();
         Ok(intents)
     }
 
@@ -158,15 +159,26 @@ impl PostgresStore {
         Ok(row.get(2))
     }
 
-    /// Logs outcomes that the database did not need, although it had not received them before, and counts the calls of
-    /// dead replicas.
-    fn report(&self, records: &[&Record], rows: &Rows<'_>, results: &[i32]) {
+    /// Logs outcomes that the database did not need, although it had not received them before, and the number of calls
+    /// of dead replicas that this replica has closed.
+    fn report(&mut self, records: &[&Record], rows: &Rows<'_>, results: &[i32]) {
+        let mut closed = 0;
         for (index, (record, result)) in records.iter().zip(results).enumerate() {
             match rows.kinds[index] {
                 OUTCOME if *result == NOT_NEEDED && !rows.retained[index] => record.log_loss(),
-                CRASH if *result == 0 => self.metrics.intent_closed(),
+                CRASH => {
+                    self.closing = self.closing.saturating_sub(1);
+                    closed += u64::from(*result == 0);
+                }
                 _ => {}
             }
+        }
+        if closed > 0 {
+            self.metrics.intents_closed(closed);
+            tracing::warn!(
+                open = closed,
+                "interrupted calls of dead replicas recorded as unknown"
+            );
         }
     }
 

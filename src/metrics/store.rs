@@ -44,8 +44,8 @@ impl Store {
         durations.observe(took.as_secs_f64());
     }
 
-    /// Counts an interrupted call of a dead replica that was recorded as unknown.
-    pub(crate) fn intent_closed(&self) {
-        self.closed.inc();
+    /// Counts interrupted calls of dead replicas that were recorded as unknown.
+    pub(crate) fn intents_closed(&self, calls: u64) {
+        self.closed.inc_by(calls);
     }
 }

@@ -20,6 +20,11 @@ use crate::{
 /// Time without an acknowledgement after which TCP closes a connection.
 const TCP_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Parameters of each session. Statements see the records of other replicas after they have waited for them. If a host
+/// ends in the middle of a request, the server of the database notices it and releases the locks of the request.
+const SESSION: &str = "-c default_transaction_isolation=read\\ committed -c tcp_keepalives_idle=10 \
+                       -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3";
+
 /// Creates the connections of the pool.
 pub(super) struct Manager {
     url: SecretSource,
@@ -56,7 +61,7 @@ impl Manager {
         let config = url.and_then(|url| config::parse_url(url.expose()).ok());
         let mut config = config.unwrap_or_else(|| self.first.clone());
         let options = format!(
-            "{} -c search_path={} -c statement_timeout={}",
+            "{} -c search_path={} -c statement_timeout={} {SESSION}",
             config.get_options().unwrap_or_default(),
             schema::NAME,
             self.statement_timeout.as_millis()

@@ -1,11 +1,16 @@
 //! Creates the schema, and brings it to the newest version.
 
+use tokio::time::timeout;
+
 use super::{
     connect::Manager,
     error::{Error, describe},
     schema::{self, NAME},
 };
 use crate::config;
+
+/// Encoding that the database must have.
+const ENCODING: &str = "UTF8";
 
 /// Result of [`migrate`].
 pub struct Migrated {
@@ -19,8 +24,18 @@ pub struct Migrated {
 /// server needs, and no others.
 pub async fn migrate(config: &config::Postgres, role: Option<&str>) -> Result<Migrated, Error> {
     let manager = Manager::new(config).map_err(Error::NotSent)?;
-    let mut client = manager.connect().await?;
+    let connected = timeout(config.connect_timeout, manager.connect()).await;
+    let late = |_| Error::NotSent("no connection to the database in time".to_owned());
+    let mut client = connected.map_err(late)??;
     let failed = |error: tokio_postgres::Error| Error::Unavailable(describe(&error));
+    let encoding = client.query_typed("SHOW server_encoding", &[]).await;
+    let encoding = encoding.map_err(failed)?;
+    let encoding: &str = encoding.first().map_or("", |row| row.get(0));
+    if encoding != ENCODING {
+        return Err(Error::Schema(format!(
+            "the database has the encoding {encoding}: create one with {ENCODING}, which can store all names"
+        )));
+    }
     // Only one program migrates at a time. The lock ends with the connection.
     let lock = format!(
         "SET statement_timeout = 0; SELECT pg_advisory_lock(hashtextextended('{NAME}.migrate', 0)); \

@@ -79,9 +79,11 @@ impl Database {
         self.pool.manager().password()
     }
 
-    /// Connects unless there is a connection, and checks the schema.
+    /// Connects unless there is a connection, and checks the schema and the rights of a server.
     pub async fn check(&self) -> Result<(), Error> {
-        self.connection().await.map(drop)
+        let connection = self.connection().await?;
+        let checked = timeout(self.statement_timeout, schema::check_rights(&connection)).await;
+        checked.unwrap_or_else(|_| Err(late()))
     }
 
     async fn connection(&self) -> Result<Object<Manager>, Error> {
@@ -111,17 +113,15 @@ impl Database {
         let limit = self.statement_timeout + GRACE;
         let result = timeout(limit, connection.query_typed(sql, parameters)).await;
         self.metrics.observe(what, start.elapsed());
-        match result {
-            Ok(Ok(rows)) => Ok(rows),
-            Ok(Err(error)) => Err(Error::of_statement(&error)),
-            Err(_) => {
-                // The connection is closed, because its next answer may be that to this statement.
-                drop(Object::take(connection));
-                Err(Error::Unavailable(
-                    "the database does not answer".to_owned(),
-                ))
-            }
-        }
+        let error = match result {
+            Ok(Ok(rows)) => return Ok(rows),
+            Ok(Err(error)) => Error::of_statement(&error),
+            Err(_) => late(),
+        };
+        // The connection is closed, because its next answer may be that to this statement, or because its server may have
+        // become read-only, and the new primary is another one.
+        drop(Object::take(connection));
+        Err(error)
     }
 
     /// Runs a statement that returns exactly one row.
@@ -156,4 +156,8 @@ impl Database {
         let rows = rows.map_err(|error| Error::of_statement(&error))?;
         Ok(rows.map_err(|error| Error::of_statement(&error)))
     }
+}
+
+fn late() -> Error {
+    Error::Unavailable("the database does not answer in time".to_owned())
 }

@@ -1,6 +1,6 @@
 //! The schema of the database: the embedded migrations, and the check of its version.
 
-use tokio_postgres::Client;
+use tokio_postgres::{Client, SimpleQueryMessage};
 
 use super::error::Error;
 
@@ -23,10 +23,12 @@ pub(super) fn latest() -> i32 {
     versions.max().unwrap_or_default()
 }
 
-/// Checks the schema, and that the server of the database does not acknowledge commits before they are durable.
+/// Checks the version of the schema. Sets `synchronous_commit` for the session, so that the
+/// server of the database does not acknowledge commits before they are durable, even if its configuration changes later.
 pub(super) async fn check(client: &Client) -> Result<(), Error> {
     let sql = format!(
-        "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'; \
+        "SELECT set_config('synchronous_commit', coalesce(nullif(current_setting('synchronous_commit'), 'off'), 'on'), \
+             false); \
          SELECT max(version) FROM {NAME}.{HISTORY}"
     );
     let rows = client.simple_query(&sql).await;
@@ -37,7 +39,7 @@ pub(super) async fn check(client: &Client) -> Result<(), Error> {
         other => Error::NotSent(other.to_string()),
     })?;
     let version = rows.iter().rev().find_map(|message| match message {
-        tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0)?.parse::<i32>().ok(),
+        SimpleQueryMessage::Row(row) => row.get(0)?.parse::<i32>().ok(),
         _ => None,
     });
     let (version, latest) = (version.unwrap_or_default(), latest());
@@ -45,6 +47,26 @@ pub(super) async fn check(client: &Client) -> Result<(), Error> {
         return Err(Error::Schema(format!(
             "the schema of the database has version {version}, and this program needs {latest}: run `useradmin store migrate`"
         )));
+    }
+    Ok(())
+}
+
+/// Checks that the user has the rights of a server.
+pub(super) async fn check_rights(client: &Client) -> Result<(), Error> {
+    let sql = "SELECT \
+        (SELECT bool_and(has_function_privilege(oid, 'EXECUTE')) FROM pg_proc \
+            WHERE pronamespace = 'useradmin'::regnamespace AND proname IN \
+                ('register_replica', 'maintain', 'append_records', 'begin_logon', 'end_logon')) \
+        AND (SELECT bool_and(has_table_privilege(oid, 'SELECT')) FROM pg_class \
+            WHERE relnamespace = 'useradmin'::regnamespace AND relname IN \
+                ('audit_record', 'audit_head', 'digest_key'))";
+    let rows = client.query_typed(sql, &[]).await;
+    let rows = rows.map_err(|error| Error::of_statement(&error))?;
+    if rows.first().and_then(|row| row.get(0)) != Some(true) {
+        return Err(Error::Schema(
+            "the user of the database lacks rights: run `useradmin store migrate --grant-to`"
+                .to_owned(),
+        ));
     }
     Ok(())
 }

@@ -23,21 +23,24 @@ CREATE INDEX audit_record_ts ON audit_record USING brin (ts);
 CREATE INDEX audit_record_since ON audit_record (since) WHERE since IS NOT NULL;
 CREATE INDEX audit_record_unknown ON audit_record (seq) WHERE outcome IN ('unknown', 'unknown_after_crash');
 
--- The last record of the chain. Its row lock puts the records of all replicas in one order.
+-- The last record of the chain, the only row. Its lock puts the records of all replicas in one order. The functions find it
+-- as the last one in the index. While a long query or a backup keeps the database from removing old versions of the row, a
+-- scan of the table would read all of them.
 CREATE TABLE audit_head (
-    only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
-    seq      bigint NOT NULL,
-    hash     text NOT NULL
+    seq  bigint PRIMARY KEY,
+    hash text NOT NULL
 );
 INSERT INTO audit_head (seq, hash) VALUES (0, '');
 
 -- Servers that write to the audit log. Only statements with the current epoch of a replica take effect, so that a
--- statement whose connection was lost cannot take effect later. After its lease a replica counts as dead.
+-- statement whose connection was lost cannot take effect later. No epoch is used again, even if the row is removed in the
+-- meantime. After its lease a replica counts as dead.
 CREATE TABLE replica (
     id          text PRIMARY KEY,
     epoch       bigint NOT NULL,
     lease_until timestamptz NOT NULL
 );
+CREATE SEQUENCE replica_epoch;
 
 -- Intents without an outcome. If a replica dies, another one records the outcome `unknown_after_crash`, and
 -- `closed_at` is set. The row is kept for a day, because the replica may be alive and record its outcome later.
@@ -50,6 +53,7 @@ CREATE TABLE open_intent (
     closed_at      timestamptz
 );
 CREATE INDEX open_intent_replica ON open_intent (replica);
+CREATE INDEX open_intent_closed ON open_intent (closed_at) WHERE closed_at IS NOT NULL;
 
 -- Deletions of the last minute, by caller and second.
 CREATE TABLE deletion_count (
@@ -87,37 +91,41 @@ INSERT INTO digest_key (key) VALUES (gen_random_uuid()::text || gen_random_uuid(
 -- Registers a new connection of a replica, and returns its epoch. Waits for a statement of an earlier connection that
 -- is in progress.
 CREATE FUNCTION register_replica(p_replica text, p_lease interval) RETURNS bigint
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = useradmin, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = useradmin, pg_temp SET enable_seqscan = off AS $$
 DECLARE
     v_epoch bigint;
 BEGIN
-    PERFORM FROM audit_head FOR UPDATE;
+    PERFORM FROM audit_head ORDER BY seq DESC LIMIT 1 FOR UPDATE;
     INSERT INTO replica AS r (id, epoch, lease_until)
-    VALUES (p_replica, 1, clock_timestamp() + p_lease)
-    ON CONFLICT (id) DO UPDATE SET epoch = r.epoch + 1, lease_until = excluded.lease_until
+    VALUES (p_replica, nextval('replica_epoch'), clock_timestamp() + p_lease)
+    ON CONFLICT (id) DO UPDATE SET epoch = excluded.epoch, lease_until = excluded.lease_until
     RETURNING epoch INTO v_epoch;
     RETURN v_epoch;
 END $$;
 
 -- Renews the lease of a replica, removes rows that are not needed any more, and returns the members of the intents
--- that dead replicas have left open.
+-- that dead replicas have left open. Every open intent has a row of its replica. Except for old counts, which no other
+-- function changes, rows are locked after the head, so that functions never wait for each other in a circle.
 CREATE FUNCTION maintain(p_replica text, p_epoch bigint, p_lease interval) RETURNS SETOF text
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = useradmin, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = useradmin, pg_temp SET enable_seqscan = off AS $$
 BEGIN
+    DELETE FROM deletion_count WHERE (caller, second) IN (
+        SELECT caller, second FROM deletion_count
+        WHERE second <= floor(extract(epoch FROM clock_timestamp()))::bigint - 120 FOR UPDATE SKIP LOCKED
+    );
+    PERFORM FROM audit_head ORDER BY seq DESC LIMIT 1 FOR UPDATE;
     UPDATE replica SET lease_until = clock_timestamp() + p_lease WHERE id = p_replica AND epoch = p_epoch;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'the replica has a newer connection, or its lease has ended' USING ERRCODE = 'UA001';
     END IF;
-    DELETE FROM deletion_count WHERE second <= floor(extract(epoch FROM clock_timestamp()))::bigint - 120;
     DELETE FROM open_intent WHERE closed_at < clock_timestamp() - interval '1 day';
     DELETE FROM hmc_logon WHERE until < clock_timestamp() - interval '1 day';
     DELETE FROM replica AS r
     WHERE r.lease_until < clock_timestamp()
         AND NOT EXISTS (SELECT FROM open_intent AS o WHERE o.replica = r.id AND o.closed_at IS NULL);
     RETURN QUERY
-        SELECT o.members FROM open_intent AS o
-        WHERE o.closed_at IS NULL
-            AND NOT EXISTS (SELECT FROM replica AS r WHERE r.id = o.replica AND r.lease_until >= clock_timestamp())
+        SELECT o.members FROM replica AS r JOIN open_intent AS o ON o.replica = r.id
+        WHERE r.lease_until < clock_timestamp() AND o.closed_at IS NULL
         LIMIT 1000;
 END $$;
 
@@ -127,9 +135,18 @@ CREATE FUNCTION charge(p_caller text, p_limit integer, p_second bigint) RETURNS 
 LANGUAGE plpgsql SET search_path = useradmin, pg_temp AS $$
 DECLARE
     v_used bigint;
+    v_newest bigint;
     v_wait integer;
 BEGIN
-    SELECT coalesce(sum(count), 0) INTO v_used FROM deletion_count WHERE caller = p_caller AND second > p_second - 61;
+    SELECT coalesce(sum(count), 0), max(second) INTO v_used, v_newest
+    FROM deletion_count WHERE caller = p_caller AND second > p_second - 61;
+    -- The clock was set back. Deletions in the future count as if they had begun now, not until the clock is there again.
+    IF v_newest > p_second THEN
+        DELETE FROM deletion_count WHERE caller = p_caller AND second >= p_second;
+        INSERT INTO deletion_count (caller, second, count)
+        SELECT p_caller, p_second, v_used - coalesce(sum(count), 0)
+        FROM deletion_count WHERE caller = p_caller AND second > p_second - 61;
+    END IF;
     IF v_used < p_limit THEN
         INSERT INTO deletion_count AS d (caller, second, count) VALUES (p_caller, p_second, 1)
         ON CONFLICT (caller, second) DO UPDATE SET count = d.count + 1;
@@ -155,9 +172,11 @@ CREATE FUNCTION append_records(
     p_charged_caller text[], p_limit integer[],
     OUT seq bigint, OUT hash text, OUT results integer[]
 )
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = useradmin, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = useradmin, pg_temp SET enable_seqscan = off AS $$
 #variable_conflict use_column
 DECLARE
+    v_head bigint;
+    v_lease_until timestamptz;
     v_second bigint;
     v_wait integer;
     v_open open_intent%ROWTYPE;
@@ -166,10 +185,16 @@ DECLARE
     v_version integer;
     v_line text;
 BEGIN
-    SELECT h.seq, h.hash INTO append_records.seq, append_records.hash FROM audit_head AS h FOR UPDATE;
-    UPDATE replica SET lease_until = clock_timestamp() + p_lease WHERE id = p_replica AND epoch = p_epoch;
+    SELECT h.seq, h.hash INTO append_records.seq, append_records.hash
+    FROM audit_head AS h ORDER BY h.seq DESC LIMIT 1 FOR UPDATE;
+    v_head := append_records.seq;
+    SELECT r.lease_until INTO v_lease_until FROM replica AS r WHERE r.id = p_replica AND r.epoch = p_epoch;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'the replica has a newer connection, or its lease has ended' USING ERRCODE = 'UA001';
+    END IF;
+    -- Renewed not at each call, because each renewal leaves an old version of the row.
+    IF v_lease_until < clock_timestamp() + p_lease * 0.7 THEN
+        UPDATE replica SET lease_until = clock_timestamp() + p_lease WHERE id = p_replica;
     END IF;
     v_second := floor(extract(epoch FROM clock_timestamp()))::bigint;
     results := array_fill(0, ARRAY[cardinality(p_kind)]);
@@ -197,7 +222,7 @@ BEGIN
                 CONTINUE;
             END IF;
             -- A call that sent nothing does not count.
-            IF p_outcome[i] = 'not_sent' AND v_open.charged_second IS NOT NULL THEN
+            IF p_outcome[i] = 'not_sent' AND v_open.charged_second > v_second - 61 THEN
                 UPDATE deletion_count SET count = count - 1
                 WHERE caller = v_open.charged_caller AND second = v_open.charged_second AND count > 0;
             END IF;
@@ -248,7 +273,9 @@ BEGIN
         VALUES (append_records.seq, p_ts[i]::timestamptz, p_request_id[i], v_event, p_outcome[i], p_caller[i],
             p_user_name[i], p_user_ids[i]::text[], p_since[i]::timestamptz, v_line);
     END LOOP;
-    UPDATE audit_head AS h SET seq = append_records.seq, hash = append_records.hash;
+    IF append_records.seq > v_head THEN
+        UPDATE audit_head AS h SET seq = append_records.seq, hash = append_records.hash WHERE h.seq = v_head;
+    END IF;
 END $$;
 
 -- Begins a logon, which `p_holder` names. Returns `granted`, `suspended`, or `busy` while another logon to the account is
