@@ -15,7 +15,7 @@ mod sandbox;
 mod source;
 mod store;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{mem, path::PathBuf, process::ExitCode};
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
@@ -109,8 +109,9 @@ pub fn main() -> ExitCode {
             Command::Man { folder } => generate::man(&folder, Arguments::command()),
         }
     });
-    // Tasks that still run have exceeded their time limits, so the process does not wait for them.
-    runtime.shutdown_background();
+    // Tasks that still run have exceeded their time limits, so the process does not wait for them. The runtime is not
+    // shut down, because the writer of the audit log may still wait for it.
+    mem::forget(runtime);
     code
 }
 

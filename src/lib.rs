@@ -1,5 +1,5 @@
-//! `useradmin`: a gRPC facade that deletes local users on Azure Batch compute nodes and users on IBM Z Hardware Management
-//! Consoles. ARCHITECTURE.md describes the modules and the direction of imports.
+//! `useradmin`: a gRPC facade that deletes local users on Azure Batch compute nodes and users on IBM Z Hardware
+//! Management Consoles. ARCHITECTURE.md describes the modules and the direction of imports.
 
 #![allow(
     missing_docs,

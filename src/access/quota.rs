@@ -50,8 +50,8 @@ impl Quota for SharedQuota {
     }
 }
 
-/// The deletions of the last minute in this process, by caller. Limits are not stored here but passed as arguments, so that no
-/// deletion is forgotten when the configuration changes.
+/// The deletions of the last minute in this process, by caller. Limits are not stored here but passed as arguments, so
+/// that no deletion is forgotten when the configuration changes.
 #[derive(Clone, Default)]
 pub struct LocalQuota(Arc<Mutex<State>>);
 

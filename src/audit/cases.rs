@@ -31,8 +31,10 @@ use crate::{
 const CLIENT_REQUEST_ID: &str = "client_request_id";
 
 /// The records of all calls that may concern the user of a call whose outcome is unknown.
-const LINES_OF_UNKNOWN: &str = "SELECT line FROM audit_record WHERE user_name IN \
-     (SELECT user_name FROM audit_record WHERE outcome IN ('unknown', 'unknown_after_crash')) ORDER BY seq";
+const LINES_OF_UNKNOWN: &str = "WITH unknown AS MATERIALIZED \
+     (SELECT request_id, user_name FROM audit_record WHERE outcome IN ('unknown', 'unknown_after_crash')) \
+     SELECT line FROM audit_record WHERE request_id IN (SELECT request_id FROM unknown) \
+         OR user_name IN (SELECT user_name FROM unknown) ORDER BY seq";
 
 /// An audit log that can be read.
 #[derive(Clone)]
@@ -213,11 +215,11 @@ impl Search {
                 }
             }
             Kind::Reconciled { settled } => {
-                let id = self.hasher.hash_one(id);
                 if settled {
-                    self.readable.settle(id);
+                    self.not_readable.settle_call(id);
+                    self.readable.settle(self.hasher.hash_one(id));
                 } else {
-                    self.readable.mark_unreadable(id);
+                    self.readable.mark_unreadable(self.hasher.hash_one(id));
                 }
             }
             Kind::Intent { .. } => {}
@@ -297,6 +299,18 @@ impl Unsettled {
     fn settle(&mut self, hash: u64) {
         for at in self.positions.remove(&hash).into_iter().flatten() {
             self.newest.remove(&at);
+        }
+    }
+
+    /// Removes one call. Another replica can record the outcome of a call whose user cannot be read.
+    fn settle_call(&mut self, request_id: &str) {
+        let mut newest = self.newest.iter();
+        let Some((&at, _)) = newest.find(|(_, case)| case.request_id() == request_id) else {
+            return;
+        };
+        self.newest.remove(&at);
+        for positions in self.positions.values_mut() {
+            positions.retain(|position| *position != at);
         }
     }
 

@@ -2,8 +2,8 @@
 //! writer thread appends the records. Records that are queued at the same time share one write and one sync (group
 //! commit). docs/audit.md describes the format.
 //!
-//! The only way into the log is `Audit::record`, which adds a record to the queue. The writer thread passes the records of
-//! a batch to an `AuditStore`, which is a file or a database, and notifies the waiting calls.
+//! The only way into the log is `Audit::record`, which adds a record to the queue. The writer thread passes the records
+//! of a batch to an `AuditStore`, which is a file or a database, and notifies the waiting calls.
 
 mod cases;
 mod chain;
@@ -205,7 +205,7 @@ impl Audit {
         }
     }
 
-    /// Waits until the writer has found calls of ended processes without an outcome.
+    /// Waits until the writer has recorded calls of dead replicas as unknown.
     pub(crate) async fn crashed(&self) {
         match &self.0 {
             Some(open) => open.queue.crashed.notified().await,
@@ -225,9 +225,9 @@ impl Audit {
 
     /// Queues a record, and returns a future that waits until it is written. The future returns `Ok` when an intent is
     /// synced (if the configuration requires a sync) or an outcome is written. Fails if the queue is full, if the write
-    /// fails, if the quota of the caller is used up, or if it takes longer than `limit` or [`WRITE_TIMEOUT`]. After a failed write, an outcome is retained
-    /// until the file works again; an intent is not, because its call is refused. Returns `Ok` for an outcome of a
-    /// call that a full queue has lost, which is logged at once.
+    /// fails, if the quota of the caller is used up, or if it takes longer than `limit` or [`WRITE_TIMEOUT`]. After a
+    /// failed write, an outcome is retained until the file works again; an intent is not, because its call is refused.
+    /// Returns `Ok` for an outcome of a call that a full queue has lost, which is logged at once.
     pub(crate) fn record(
         &self,
         record: Record,

@@ -16,7 +16,7 @@ use super::{
     chain::Head,
     columns::Columns,
     record::{Event, Record, UNKNOWN_AFTER_CRASH},
-    store::{AuditStore, Condition, OverQuota, worthwhile_duration},
+    store::{AuditStore, Condition, Events, OverQuota, worthwhile_duration},
 };
 use crate::{
     metrics::StoreMetrics,
@@ -30,8 +30,8 @@ const APPEND: &str = "SELECT seq, hash, results FROM append_records($1, $2, make
 const OUTCOME: &str = "outcome";
 /// Kind of the outcome of an intent of a dead replica.
 const CRASH: &str = "crash";
-/// Result of a record that was not needed.
-const NOT_NEEDED: i32 = -1;
+/// Result of an outcome that cannot be recorded: its intent is missing, or another finding is recorded.
+const LOST: i32 = -2;
 
 pub(super) struct PostgresStore {
     database: Arc<Database>,
@@ -46,6 +46,7 @@ pub(super) struct PostgresStore {
     /// Number of intents of dead replicas whose outcomes the writer has received and not recorded yet.
     closing: usize,
     may_have_appended: bool,
+    events: Events,
     metrics: StoreMetrics,
 }
 
@@ -60,6 +61,7 @@ impl PostgresStore {
             last_commit: Duration::ZERO,
             closing: 0,
             may_have_appended: false,
+            events: Events::default(),
             metrics,
         }
     }
@@ -159,13 +161,15 @@ impl PostgresStore {
         Ok(row.get(2))
     }
 
-    /// Logs outcomes that the database did not need, although it had not received them before, and the number of calls
-    /// of dead replicas that this replica has closed.
+    /// Logs and counts outcomes that are lost, and calls of dead replicas that this replica has closed.
     fn report(&mut self, records: &[&Record], rows: &Rows<'_>, results: &[i32]) {
         let mut closed = 0;
         for (index, (record, result)) in records.iter().zip(results).enumerate() {
             match rows.kinds[index] {
-                OUTCOME if *result == NOT_NEEDED && !rows.retained[index] => record.log_loss(),
+                OUTCOME if *result == LOST => {
+                    record.log_loss();
+                    self.events.lost += 1;
+                }
                 CRASH => {
                     self.closing = self.closing.saturating_sub(1);
                     closed += u64::from(*result == 0);
@@ -173,6 +177,7 @@ impl PostgresStore {
                 _ => {}
             }
         }
+        self.events.crashes_recorded |= closed > 0;
         if closed > 0 {
             self.metrics.intents_closed(closed);
             tracing::warn!(
@@ -195,6 +200,7 @@ impl AuditStore for PostgresStore {
     }
 
     fn open(&mut self) -> io::Result<Vec<Map<String, Value>>> {
+        self.may_have_appended = false;
         let mut maintained = self.register_and_maintain();
         // The lease has ended, for example because the machine was suspended.
         if let Err(Error::NotRegistered) = maintained {
@@ -210,7 +216,6 @@ impl AuditStore for PostgresStore {
         retained: usize,
         _durable: bool,
     ) -> io::Result<Vec<OverQuota>> {
-        self.may_have_appended = false;
         let epoch = self.epoch;
         let epoch = epoch.ok_or_else(|| io::Error::other("the database is not open"))?;
         let rows = Rows::new(records, retained);
@@ -242,9 +247,18 @@ impl AuditStore for PostgresStore {
         &self.head
     }
 
+    fn take_events(&mut self) -> Events {
+        std::mem::take(&mut self.events)
+    }
+
     /// A commit makes all its records durable at once.
     fn appends_whole_batches(&self) -> bool {
         true
+    }
+
+    /// Other replicas wait while the database appends.
+    fn max_records(&self) -> usize {
+        1_024
     }
 
     fn commit_duration(&self) -> Duration {

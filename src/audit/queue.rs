@@ -160,7 +160,7 @@ struct State {
 pub(super) struct Queue {
     state: Mutex<State>,
     changed: Condvar,
-    /// Notified when the writer has found calls of ended processes without an outcome.
+    /// Notified when the writer has recorded calls of dead replicas as unknown.
     pub(super) crashed: Notify,
 }
 

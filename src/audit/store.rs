@@ -41,6 +41,16 @@ pub(super) trait AuditStore: Send {
     /// Returns the last record.
     fn head(&self) -> &Head;
 
+    /// Returns the events since the last call.
+    fn take_events(&mut self) -> Events {
+        Events::default()
+    }
+
+    /// Returns the maximum number of new records in one append.
+    fn max_records(&self) -> usize {
+        usize::MAX
+    }
+
     /// Returns whether outcomes and intents that wait at the same time are appended together. Otherwise outcomes are
     /// appended first, because they need not wait until the intents are durable.
     fn appends_whole_batches(&self) -> bool {
@@ -72,6 +82,15 @@ pub(super) enum Condition {
     Failed,
 }
 
+/// Events of appends that succeeded.
+#[derive(Default)]
+pub(super) struct Events {
+    /// Number of outcomes that were logged as lost.
+    pub(super) lost: u64,
+    /// Whether calls of other processes, which have ended, were recorded as unknown.
+    pub(super) crashes_recorded: bool,
+}
+
 /// An intent that was not appended, because its caller's quota is used up.
 pub(super) struct OverQuota {
     /// Position among the records.
@@ -93,8 +112,8 @@ pub(super) enum Rejection {
 const SLOW_COMMIT: Duration = Duration::from_millis(1);
 const MAX_COMMIT_DURATION: Duration = Duration::from_millis(100);
 
-/// Returns the duration of a commit for [`AuditStore::commit_duration`]: at most [`MAX_COMMIT_DURATION`], because a store
-/// that hangs once does not predict the next commit, and zero if it was faster than [`SLOW_COMMIT`].
+/// Returns the duration of a commit for [`AuditStore::commit_duration`]: at most [`MAX_COMMIT_DURATION`], because a
+/// store that hangs once does not predict the next commit, and zero if it was faster than [`SLOW_COMMIT`].
 pub(super) fn worthwhile_duration(commit: Duration) -> Duration {
     if commit < SLOW_COMMIT {
         return Duration::ZERO;

@@ -145,8 +145,10 @@ impl Writer {
     fn write_all(&mut self, mut jobs: Vec<Job>) {
         // An abandoned intent must not be recorded, because its call has already failed.
         jobs.retain(|job| !job.record.is_intent() || !job.is_abandoned());
-        if !jobs.is_empty() {
+        while !jobs.is_empty() {
+            let rest = jobs.split_off(jobs.len().min(self.store.max_records()));
             self.commit(jobs);
+            jobs = rest;
         }
         while !self.unwritten.is_empty() && self.condition == Condition::Writable {
             self.commit(Vec::new());
@@ -193,8 +195,13 @@ impl Writer {
             }
         });
         let waiters = waiters.collect();
+        let events = self.store.take_events();
+        if events.crashes_recorded {
+            self.queue.crashed.notify_one();
+        }
         // The status is updated before the callers are woken, so that they see the new status.
         self.queue.update(|status| {
+            status.lost += events.lost;
             status.writing_since = None;
             status.ok = written.is_ok();
             status.head.clone_from(self.store.head());
@@ -209,14 +216,11 @@ impl Writer {
         wake(waiters);
     }
 
-    /// Opens the store unless it is open. Adds the outcome `unknown_after_crash` to the intents that ended processes have
-    /// left open.
+    /// Opens the store unless it is open. Adds the outcome `unknown_after_crash` to the intents that ended processes
+    /// have left open.
     fn open_store(&mut self) -> io::Result<()> {
         match self.store.open() {
             Ok(interrupted) => {
-                if !interrupted.is_empty() {
-                    self.queue.crashed.notify_one();
-                }
                 let outcomes = interrupted.into_iter().map(Record::unknown_after_crash);
                 self.unwritten.extend(outcomes);
                 Ok(())
@@ -291,8 +295,9 @@ impl Writer {
         waiter
     }
 
-    /// Resolves a job whose write failed. Retains the record of an outcome or a finding, and the outcome `not_sent` of an
-    /// intent that may have been written. Above the limit, an outcome is lost and counted, and a finding is discarded.
+    /// Resolves a job whose write failed. Retains the record of an outcome or a finding, and the outcome `not_sent` of
+    /// an intent that may have been written. Above the limit, an outcome is lost and counted, and a finding is
+    /// discarded.
     fn handle_failed_write(&mut self, job: Job, error: &io::Error) -> Waiter {
         let (record, _, waiter) = job.resolve(Err(Rejection::Unavailable(error.to_string())));
         if record.is_intent() {

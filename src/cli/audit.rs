@@ -27,7 +27,7 @@ pub enum Audit {
     Verify(Verify),
     /// Read the HMC users of deletions whose outcome is unknown, and record whether they exist.
     ///
-    /// A server does the same when it starts. Stop the server first, or use --dry-run.
+    /// A server does the same when it starts. If the log is a file, stop the server first, or use --dry-run.
     ///
     /// Azure Batch has no way to read a user, so its deletions are only listed.
     #[command(after_long_help = help::AUDIT_RECONCILE.text())]

@@ -20,8 +20,9 @@ table! {
     /// `[store]`
     #[table("store", check = check)]
     pub struct Store {
-        /// Where audit records, quotas and refused HMC logons are kept. `local`: in the audit log and in a file beside it,
-        /// quotas in memory. `postgres`: in a PostgreSQL database that all replicas share; `[audit]` then has no effect.
+        /// Where audit records, quotas and refused HMC logons are kept. `local`: in the audit log and in a file beside
+        /// it, quotas in memory. `postgres`: in a PostgreSQL database that all replicas share; `[audit]` then has no
+        /// effect.
         kind: &'static str = choice(vec![LOCAL, POSTGRES]).default(LOCAL);
         /// The URL of the database, `postgres://USER:PASSWORD@HOST:PORT/DATABASE`; read again for each connection. It
         /// can name several hosts. Instead of its `sslmode`, `ca_file` decides about TLS.

@@ -83,6 +83,8 @@ pub struct Metrics {
 /// Values that are read at each scrape.
 #[derive(Default)]
 pub struct Snapshot {
+    /// Number of open connections to the database of `[store]`.
+    pub store_connections: usize,
     pub audit: AuditState,
     pub targets: Vec<(TargetName, TargetState)>,
     /// Number of calls in progress, including those whose caller has disconnected.
@@ -155,6 +157,7 @@ impl Metrics {
         let _scraping = crate::lock(&self.scraping);
         self.audit.set(now.audit);
         self.upstreams.set(&now.targets);
+        self.store.set_connections(now.store_connections);
         self.server.in_progress.set(now.calls.into());
         self.server.max_in_progress.set(now.max_calls.into());
         let dropped = self.server.log_lines_dropped.inner();

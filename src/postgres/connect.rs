@@ -1,6 +1,6 @@
 //! Connects to the database.
 
-use std::{path::Path, time::Duration};
+use std::{path::Path, sync::Mutex, time::Duration};
 
 use deadpool::managed::{self, Metrics, RecycleError};
 use rustls::{ClientConfig, pki_types::CertificateDer};
@@ -28,8 +28,8 @@ const SESSION: &str = "-c default_transaction_isolation=read\\ committed -c tcp_
 /// Creates the connections of the pool.
 pub(super) struct Manager {
     url: SecretSource,
-    /// The parameters of the URL when it was read first, in case that it is not valid later.
-    first: Config,
+    /// The last valid parameters of the URL.
+    last: Mutex<Config>,
     roots: config::Roots,
     statement_timeout: Duration,
 }
@@ -37,17 +37,17 @@ pub(super) struct Manager {
 impl Manager {
     pub(super) fn new(config: &config::Postgres) -> Result<Self, String> {
         let url = config.url.read().map_err(|error| error.to_string())?;
-        let first = config::parse_url(url.expose());
+        let last = config::parse_url(url.expose());
         Ok(Self {
             url: config.url.clone(),
-            first: first.map_err(|error| format!("the URL {error}"))?,
+            last: Mutex::new(last.map_err(|error| format!("the URL {error}"))?),
             roots: config.roots.clone(),
             statement_timeout: config.statement_timeout,
         })
     }
 
     pub(super) fn name(&self) -> String {
-        config::database_name(&self.first)
+        config::database_name(&crate::lock(&self.last))
     }
 
     pub(super) fn password(&self) -> Zeroizing<Vec<u8>> {
@@ -59,7 +59,10 @@ impl Manager {
     fn parameters(&self) -> Config {
         let url = self.url.read().ok();
         let config = url.and_then(|url| config::parse_url(url.expose()).ok());
-        let mut config = config.unwrap_or_else(|| self.first.clone());
+        if let Some(config) = config {
+            *crate::lock(&self.last) = config;
+        }
+        let mut config = crate::lock(&self.last).clone();
         let options = format!(
             "{} -c search_path={} -c statement_timeout={} {SESSION}",
             config.get_options().unwrap_or_default(),

@@ -20,8 +20,8 @@ pub struct Migrated {
     pub version: i32,
 }
 
-/// Creates the schema or brings it to the newest version. With `role`, grants this role of the database the rights that a
-/// server needs, and no others.
+/// Creates the schema or brings it to the newest version. With `role`, grants this role of the database the rights that
+/// a server needs, and no others.
 pub async fn migrate(config: &config::Postgres, role: Option<&str>) -> Result<Migrated, Error> {
     let manager = Manager::new(config).map_err(Error::NotSent)?;
     let connected = timeout(config.connect_timeout, manager.connect()).await;

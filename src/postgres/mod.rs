@@ -1,5 +1,5 @@
-//! The PostgreSQL database that replicas share: connections, TLS, schema. Other modules call the functions of the schema
-//! in `migrations/`; each call is one statement and one transaction.
+//! The PostgreSQL database that replicas share: connections, TLS, schema. Other modules call the functions of the
+//! schema in `migrations/`; each call is one statement and one transaction.
 
 mod connect;
 mod error;
@@ -86,9 +86,13 @@ impl Database {
         checked.unwrap_or_else(|_| Err(late()))
     }
 
+    /// Returns the number of open connections.
+    pub fn connections(&self) -> usize {
+        self.pool.status().size
+    }
+
     async fn connection(&self) -> Result<Object<Manager>, Error> {
         let connected = self.pool.get().await;
-        self.metrics.set_connections(self.pool.status().size);
         connected.map_err(|error| {
             self.metrics.connect_failed();
             match error {
@@ -118,8 +122,7 @@ impl Database {
             Ok(Err(error)) => Error::of_statement(&error),
             Err(_) => late(),
         };
-        // The connection is closed, because its next answer may be that to this statement, or because its server may have
-        // become read-only, and the new primary is another one.
+        // The connection is closed, because it may be broken, or its host may have become a standby.
         drop(Object::take(connection));
         Err(error)
     }
@@ -145,8 +148,9 @@ impl Database {
         let connection = self.connection().await?;
         // The connection ends with the stream, so that other statements do not wait for it.
         let client = Object::take(connection);
+        // The setting ends with the transaction, in case that a proxy uses the session for others.
         client
-            .batch_execute("SET statement_timeout = 0")
+            .batch_execute("BEGIN READ ONLY; SET LOCAL statement_timeout = 0")
             .await
             .map_err(|error| Error::of_statement(&error))?;
         let parameters = parameters

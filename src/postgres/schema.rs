@@ -23,8 +23,8 @@ pub(super) fn latest() -> i32 {
     versions.max().unwrap_or_default()
 }
 
-/// Checks the version of the schema. Sets `synchronous_commit` for the session, so that the
-/// server of the database does not acknowledge commits before they are durable, even if its configuration changes later.
+/// Checks the version of the schema. Sets `synchronous_commit` for the session, so that the server of the database does
+/// not acknowledge commits before they are durable, even if its configuration changes later.
 pub(super) async fn check(client: &Client) -> Result<(), Error> {
     let sql = format!(
         "SELECT set_config('synchronous_commit', coalesce(nullif(current_setting('synchronous_commit'), 'off'), 'on'), \

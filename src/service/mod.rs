@@ -44,6 +44,8 @@ pub struct Shared {
     /// Limits what refused calls and connections write to the log and to the audit log.
     pub(crate) refusals: Arc<Refusals>,
     pub(crate) metrics: Arc<Metrics>,
+    /// The database of `[store]`; `None` if the state is kept locally.
+    database: Option<Arc<Database>>,
     pub(crate) audit: Audit,
     /// Permits of calls in progress, from the arrival of their message to their end.
     pub(crate) call_permits: Arc<Semaphore>,
@@ -73,6 +75,7 @@ impl Shared {
             targets: Targets::new(config, &metrics, database.as_ref())?,
             access: ArcSwap::from_pointee(access),
             quota,
+            database: database.clone(),
             refusals: Arc::default(),
             audit: Audit::start(&config.audit, database.as_ref(), &metrics)
                 .await
@@ -93,7 +96,12 @@ impl Shared {
     /// Returns all metrics as `OpenMetrics` text.
     pub(crate) fn metrics_text(&self) -> String {
         let free = u32::try_from(self.call_permits.available_permits()).unwrap_or(u32::MAX);
+        let connections = self
+            .database
+            .as_ref()
+            .map(|database| database.connections());
         self.metrics.text(&Snapshot {
+            store_connections: connections.unwrap_or_default(),
             audit: self.audit.metrics(),
             targets: self.targets.states(),
             calls: self.max_calls.saturating_sub(free),

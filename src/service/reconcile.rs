@@ -22,6 +22,8 @@ const READ_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_AT_START: usize = 1_000;
 /// Interval at which a server checks whether its audit log is open.
 const OPEN_INTERVAL: Duration = Duration::from_secs(1);
+/// Time after which a search of a database that has failed is repeated.
+const SEARCH_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Failures that concern a target, not a user.
 const OF_TARGET: [ErrorReason; 8] = [
@@ -158,8 +160,8 @@ async fn reconcile_one(targets: &Targets, audit: Option<&Audit>, case: Case) -> 
     }
 }
 
-/// Reconciles the calls of a server's audit log at its start. If replicas share the log, does it again whenever this one
-/// has recorded the calls of a dead replica as unknown.
+/// Reconciles the calls of a server's audit log at its start. If replicas share the log, does it again whenever this
+/// one has recorded the calls of a dead replica as unknown.
 pub(crate) async fn after_crashes(shared: Arc<Shared>) {
     while !shared.audit.is_healthy() {
         sleep(OPEN_INTERVAL).await;
@@ -169,19 +171,25 @@ pub(crate) async fn after_crashes(shared: Arc<Shared>) {
     };
     loop {
         shared.audit.flush().await;
-        reconcile_log(&shared, &records).await;
+        let searched = reconcile_log(&shared, &records).await;
         if let Log::File(_) = records {
             return;
         }
-        shared.audit.crashed().await;
+        if searched {
+            shared.audit.crashed().await;
+        } else {
+            sleep(SEARCH_INTERVAL).await;
+        }
     }
 }
 
-async fn reconcile_log(shared: &Shared, records: &Log) {
+/// Reconciles the calls of a log. Returns whether the log could be searched.
+async fn reconcile_log(shared: &Shared, records: &Log) -> bool {
     let cases = match audit::unsettled(records, scope(false, MAX_AT_START)).await {
         Ok(cases) => cases.readable,
         Err(error) => {
-            return tracing::warn!(%error, "audit log not searched for unknown outcomes");
+            tracing::warn!(%error, "audit log not searched for unknown outcomes");
+            return false;
         }
     };
     log_start(&cases);
@@ -189,6 +197,7 @@ async fn reconcile_log(shared: &Shared, records: &Log) {
     while let Some(checked) = checked.next().await {
         log(&checked);
     }
+    true
 }
 
 fn log_start(cases: &CaseList) {

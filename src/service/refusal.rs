@@ -218,8 +218,8 @@ impl Operation {
         Err(status)
     }
 
-    /// Removes the alias of the only target from the response to a caller without permission. The audit record, which is
-    /// queued before, contains the alias.
+    /// Removes the alias of the only target from the response to a caller without permission. The audit record, which
+    /// is queued before, contains the alias.
     fn hide_alias(&mut self) {
         if self.request.alias_omitted && !self.is_allowed() {
             let alias = self.request.names.alias_key();

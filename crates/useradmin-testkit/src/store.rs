@@ -46,14 +46,14 @@ impl<'a> Store<'a> {
         records.collect()
     }
 
-    /// Runs `useradmin audit verify` on the database with the rights of a server. Returns the exit code, standard output
-    /// and standard error.
+    /// Runs `useradmin audit verify` on the database with the rights of a server. Returns the exit code, standard
+    /// output and standard error.
     pub fn verify(&self) -> (i32, String, String) {
         self.run_as(STORE_USER, &["audit", "verify"])
     }
 
-    /// Runs `useradmin` with these arguments and a configuration that names the database and this user of it. Returns the
-    /// exit code, standard output and standard error.
+    /// Runs `useradmin` with these arguments and a configuration that names the database and this user of it. Returns
+    /// the exit code, standard output and standard error.
     pub fn run_as(&self, user: &str, arguments: &[&str]) -> (i32, String, String) {
         run_with_database(&self.database.url(user), arguments)
     }
@@ -69,8 +69,8 @@ impl<'a> Store<'a> {
     }
 }
 
-/// Runs `useradmin` with these arguments and a configuration that names the database at this URL. Returns the exit code,
-/// standard output and standard error.
+/// Runs `useradmin` with these arguments and a configuration that names the database at this URL. Returns the exit
+/// code, standard output and standard error.
 pub fn run_with_database(url: &str, arguments: &[&str]) -> (i32, String, String) {
     let folder = App::folder();
     let file = folder.join("useradmin.toml");

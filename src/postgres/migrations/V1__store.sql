@@ -23,9 +23,9 @@ CREATE INDEX audit_record_ts ON audit_record USING brin (ts);
 CREATE INDEX audit_record_since ON audit_record (since) WHERE since IS NOT NULL;
 CREATE INDEX audit_record_unknown ON audit_record (seq) WHERE outcome IN ('unknown', 'unknown_after_crash');
 
--- The last record of the chain, the only row. Its lock puts the records of all replicas in one order. The functions find it
--- as the last one in the index. While a long query or a backup keeps the database from removing old versions of the row, a
--- scan of the table would read all of them.
+-- The last record of the chain, the only row. Its lock puts the records of all replicas in one order. The functions
+-- find it as the last one in the index. While a long query or a backup keeps the database from removing old versions of
+-- the row, a scan of the table would read all of them.
 CREATE TABLE audit_head (
     seq  bigint PRIMARY KEY,
     hash text NOT NULL
@@ -33,8 +33,8 @@ CREATE TABLE audit_head (
 INSERT INTO audit_head (seq, hash) VALUES (0, '');
 
 -- Servers that write to the audit log. Only statements with the current epoch of a replica take effect, so that a
--- statement whose connection was lost cannot take effect later. No epoch is used again, even if the row is removed in the
--- meantime. After its lease a replica counts as dead.
+-- statement whose connection was lost cannot take effect later. No epoch is used again, even if the row is removed in
+-- the meantime. After its lease a replica counts as dead.
 CREATE TABLE replica (
     id          text PRIMARY KEY,
     epoch       bigint NOT NULL,
@@ -132,7 +132,7 @@ END $$;
 -- Counts one more deletion of a caller in the current second. Returns NULL, or the time in seconds until the caller has
 -- capacity again. Counts whole seconds, so that no period of 60 seconds has more deletions than the limit.
 CREATE FUNCTION charge(p_caller text, p_limit integer, p_second bigint) RETURNS integer
-LANGUAGE plpgsql SET search_path = useradmin, pg_temp AS $$
+LANGUAGE plpgsql AS $$
 DECLARE
     v_used bigint;
     v_newest bigint;
@@ -140,7 +140,8 @@ DECLARE
 BEGIN
     SELECT coalesce(sum(count), 0), max(second) INTO v_used, v_newest
     FROM deletion_count WHERE caller = p_caller AND second > p_second - 61;
-    -- The clock was set back. Deletions in the future count as if they had begun now, not until the clock is there again.
+    -- The clock was set back. Deletions in the future count as if they had begun now, not until the clock is there
+    -- again.
     IF v_newest > p_second THEN
         DELETE FROM deletion_count WHERE caller = p_caller AND second >= p_second;
         INSERT INTO deletion_count (caller, second, count)
@@ -162,9 +163,10 @@ BEGIN
 END $$;
 
 -- Appends records to the chain, all in one transaction. `p_kind` is `intent`, `outcome` (of an intent of this replica),
--- `crash` (the outcome of an intent of a dead replica), `finding`, or `other` (the outcome of a call without an intent).
--- `p_retained` marks records that an earlier statement may have appended already. Returns the new head of the chain, and
--- for each record 0, -1 if the record was not needed, or the wait in seconds of an intent beyond the caller's quota.
+-- `crash` (the outcome of an intent of a dead replica), `finding`, or `other` (the outcome of a call without an
+-- intent). `p_retained` marks records that an earlier statement may have appended already. Returns the new head of the
+-- chain, and for each record 0, -1 if the record was not needed, -2 if it cannot be recorded any more, or the wait in
+-- seconds of an intent beyond the caller's quota.
 CREATE FUNCTION append_records(
     p_replica text, p_epoch bigint, p_lease interval,
     p_kind text[], p_retained boolean[], p_version integer[], p_ts text[], p_request_id text[], p_outcome text[],
@@ -218,7 +220,16 @@ BEGIN
         WHEN 'outcome' THEN
             DELETE FROM open_intent WHERE request_id = p_request_id[i] RETURNING * INTO v_open;
             IF NOT FOUND THEN
-                results[i] := -1;
+                -- The outcome was recorded before, or nothing was sent because the intent was not recorded. Otherwise
+                -- the intent has been lost, or was closed more than a day ago.
+                IF p_outcome[i] = 'not_sent' OR EXISTS (
+                    SELECT FROM audit_record AS a WHERE a.request_id = p_request_id[i] AND a.event = 'outcome'
+                        AND a.outcome <> 'unknown_after_crash'
+                ) THEN
+                    results[i] := -1;
+                ELSE
+                    results[i] := -2;
+                END IF;
                 CONTINUE;
             END IF;
             -- A call that sent nothing does not count.
@@ -228,11 +239,16 @@ BEGIN
             END IF;
             -- Another replica has recorded the outcome `unknown_after_crash`; the true one is a finding about it.
             IF v_open.closed_at IS NOT NULL THEN
-                IF p_outcome[i] = 'unknown' OR EXISTS (
+                IF p_outcome[i] = 'unknown' THEN
+                    results[i] := -1;
+                    CONTINUE;
+                END IF;
+                -- A replica has read the user in the meantime.
+                IF EXISTS (
                     SELECT FROM audit_record AS a
                     WHERE a.request_id = p_request_id[i] AND a.event = 'reconciled' AND a.outcome <> 'unreadable'
                 ) THEN
-                    results[i] := -1;
+                    results[i] := -2;
                     CONTINUE;
                 END IF;
                 v_event := 'reconciled';
@@ -278,8 +294,8 @@ BEGIN
     END IF;
 END $$;
 
--- Begins a logon, which `p_holder` names. Returns `granted`, `suspended`, or `busy` while another logon to the account is
--- in progress, whose result may change the count. A granted logon counts as refused until `end_logon` is called.
+-- Begins a logon, which `p_holder` names. Returns `granted`, `suspended`, or `busy` while another logon to the account
+-- is in progress, whose result may change the count. A granted logon counts as refused until `end_logon` is called.
 CREATE FUNCTION begin_logon(
     p_account text, p_digest text, p_holder text, p_max_refused integer, p_suspension interval, p_turn interval
 ) RETURNS text
@@ -309,7 +325,8 @@ END $$;
 
 -- Ends a logon with the result `accepted`, `refused` or `failed` (for another reason). Returns the number of refused
 -- logons with this password if it was refused. Can be repeated, and can be late: it has no effect after another logon
--- has begun, except that a refusal always counts, even of a logon that `begin_logon` has not counted.
+-- has begun, except that a refusal always counts, even of a logon that `begin_logon` has not counted. A refusal that
+-- is recorded again, because the answer was lost, therefore counts twice.
 CREATE FUNCTION end_logon(
     p_account text, p_digest text, p_holder text, p_result text, p_suspension interval
 ) RETURNS integer

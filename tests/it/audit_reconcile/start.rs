@@ -234,8 +234,8 @@ async fn server_reads_thousand_newest_of_big_file() {
     setup.finish();
 }
 
-/// After a rotation while the server was stopped, the new file is empty, and the renamed one has the unknown outcome and
-/// an open intent. The intent is carried to the new file before that is searched.
+/// After a rotation while the server was stopped, the new file is empty, and the renamed one has the unknown outcome
+/// and an open intent. The intent is carried to the new file before that is searched.
 #[tokio::test(flavor = "multi_thread")]
 async fn empty_file_is_reconciled_with_its_predecessor() {
     let mut log = log_of_alice("unknown");

@@ -1,5 +1,5 @@
-//! Refused logons to an HMC are counted over all restarts, with each kind of `[store]`, and over all replicas that share
-//! a database.
+//! Refused logons to an HMC are counted over all restarts, with each kind of `[store]`, and over all replicas that
+//! share a database.
 
 use std::{
     fs,

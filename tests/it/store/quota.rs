@@ -27,7 +27,8 @@ async fn start(store: &Store<'_>, upstream: &str, limit: u32) -> App {
     App::start_with_text(folder, &text).await
 }
 
-/// Makes calls until one is refused. Returns the number of deletions, and the time after which a repetition makes sense.
+/// Makes calls until one is refused. Returns the number of deletions, and the time after which a repetition makes
+/// sense.
 async fn use_up(app: &App) -> (usize, u64) {
     let mut deleted = 0;
     loop {
@@ -86,7 +87,8 @@ async fn window_limit_and_clock_change() {
     assert_eq!(recorded_deletions(&store), total);
 }
 
-/// Deletions that were counted and not sent are given back, also if the outcome is recorded after the database was away.
+/// Deletions that were counted and not sent are given back, also if the outcome is recorded after the database was
+/// away.
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_that_sent_nothing_are_given_back() {
     let Some(postgres) = Postgres::shared() else {

@@ -52,7 +52,8 @@ fn recorded_deletions(store: &Store<'_>) -> Vec<String> {
         .collect()
 }
 
-/// The server must not weaken the durability of its commits when the configuration of the database changes while it runs.
+/// The server must not weaken the durability of its commits when the configuration of the database changes while it
+/// runs.
 #[tokio::test(flavor = "multi_thread")]
 async fn commits_stay_durable_when_the_database_is_reconfigured() {
     let Some(postgres) = Postgres::start() else {

@@ -55,8 +55,8 @@ pub struct Replica {
 }
 
 impl Replica {
-    /// Starts a replica with this section `[store]` and keys of the caller. The function writes the files of the section
-    /// to the folder.
+    /// Starts a replica with this section `[store]` and keys of the caller. The function writes the files of the
+    /// section to the folder.
     pub fn start(upstream: &str, caller: &str, section: impl FnOnce(&Path) -> String) -> Self {
         let folder = App::folder();
         let store = section(&folder);
@@ -187,8 +187,8 @@ pub fn calls(records: &[Value]) -> BTreeMap<String, Call> {
     calls
 }
 
-/// Waits until no intent is open. Then asserts that the records are one chain, and that each call has one intent and one
-/// outcome. Returns outcome and finding of each user; each user must have been named by only one call.
+/// Waits until no intent is open. Then asserts that the records are one chain, and that each call has one intent and
+/// one outcome. Returns outcome and finding of each user; each user must have been named by only one call.
 pub async fn results(store: &Store<'_>) -> BTreeMap<String, (String, String)> {
     let results = all_results(store).await;
     let count = results.len();
