@@ -139,7 +139,7 @@ impl Load {
         let mut killed = 0;
         while killed < kills && !self.ended.load(Ordering::Relaxed) {
             let mut arrived = self.arrived.clone();
-            let enough = *arrived.borrow() + rand::rng().random_range(20..80);
+            let enough = *arrived.borrow() + rand::rng().random_range(5..25);
             let enough = arrived.wait_for(|count| *count >= enough);
             if timeout(MAX_ROUND, enough).await.is_err() {
                 continue;
