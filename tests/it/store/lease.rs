@@ -24,7 +24,7 @@ fn add_dead_replica(store: &Store<'_>, intents: u32) {
         "SELECT useradmin.append_records('dead', useradmin.register_replica('dead', '0 s'), '0 s', \
          array_agg('intent'::text), array_agg(false), array_agg(1), array_agg('2026-01-01T00:00:00.000Z'::text), \
          array_agg('dead-' || n), array_agg(''::text), array_agg('anonymous'::text), array_agg('user-' || n), \
-         array_agg({members}), array_agg(NULL::text), array_agg(NULL::integer)) FROM generate_series(1, {intents}) AS n"
+         array_agg('{{}}'::text), array_agg(NULL::text), array_agg({members}), array_agg(NULL::text), array_agg(NULL::integer)) FROM generate_series(1, {intents}) AS n"
     );
     store.database.sql(&sql).unwrap();
 }

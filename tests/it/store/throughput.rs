@@ -57,7 +57,7 @@ fn append(epoch: &str, number: u32) -> String {
     format!(
         "SELECT useradmin.append_records('r', {epoch}, '60 s', ARRAY['{kind}'], ARRAY[false], ARRAY[1], \
          ARRAY['2026-01-01T00:00:00.000Z'], ARRAY['id-{id}'], ARRAY['{outcome}'], ARRAY['anonymous'], ARRAY['alice'], \
-         ARRAY['\"event\":\"{kind}\"'], ARRAY[NULL::text], ARRAY[NULL::integer])"
+         ARRAY['{{}}'], ARRAY[NULL::text], ARRAY['\"event\":\"{kind}\"'], ARRAY[NULL::text], ARRAY[NULL::integer])"
     )
 }
 
