@@ -105,7 +105,7 @@ impl PostgresStore {
         self.maintain(epoch)
     }
 
-    /// Renews the lease. Returns the members of intents that dead replicas have left open.
+    /// Renews the lease. Returns the members of intents of dead replicas without an outcome.
     fn maintain(&mut self, epoch: i64) -> Result<Vec<Map<String, Value>>, Error> {
         let lease = self.lease();
         let parameters: &[Parameter<'_>] = &[
@@ -312,7 +312,7 @@ impl<'a> Rows<'a> {
     }
 }
 
-/// Returns what the database has to do with a record.
+/// Returns the kind of a record, which `append_records` describes.
 fn kind(record: &Record) -> &'static str {
     match (record.event, record.ends_intent) {
         (Event::Intent, _) => "intent",

@@ -216,8 +216,7 @@ impl Writer {
         wake(waiters);
     }
 
-    /// Opens the store unless it is open. Adds the outcome `unknown_after_crash` to the intents that ended processes
-    /// have left open.
+    /// Opens the store unless it is open. Adds the outcome `unknown_after_crash` to the open intents of ended processes.
     fn open_store(&mut self) -> io::Result<()> {
         match self.store.open() {
             Ok(interrupted) => {

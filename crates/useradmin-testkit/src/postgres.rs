@@ -43,7 +43,7 @@ fi
 rm -rf "$0"
 "#;
 
-/// A PostgreSQL server on 127.0.0.1 with data of its own. It is stopped when dropped, and when the test process ends.
+/// A PostgreSQL server on 127.0.0.1 with separate data. It is stopped when dropped, and when the test process ends.
 pub struct Postgres {
     bin: PathBuf,
     folder: PathBuf,

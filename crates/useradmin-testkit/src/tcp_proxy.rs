@@ -78,7 +78,7 @@ impl TcpProxy {
         connections.shutdown().await;
     }
 
-    /// Cuts all connections once, at this moment.
+    /// The moment at which all connections are cut, once.
     pub fn cut_at(&self, cut: Cut) {
         *self.shared.cut.lock().unwrap() = Some(cut);
     }

@@ -11,7 +11,7 @@ use useradmin_testkit::{Cut, Postgres, TcpProxy, wait_until};
 
 use super::rig::{count, psql};
 
-/// Starts a proxy in front of a server that returns what it receives.
+/// Starts a proxy in front of a server that returns every byte.
 async fn echo() -> TcpProxy {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -32,7 +32,7 @@ async fn connect(proxy: &TcpProxy) -> TcpStream {
     TcpStream::connect(address).await.unwrap()
 }
 
-/// Sends a text of five bytes and returns what is received of it before the end of the connection.
+/// Sends a text of five bytes and returns its part that is received before the end of the connection.
 async fn exchange(stream: &mut TcpStream, text: &str) -> String {
     let _ = stream.write_all(text.as_bytes()).await;
     let (mut received, mut part) = (Vec::new(), [0; 5]);

@@ -10,7 +10,7 @@ use useradmin_testkit::{
     hmc_section, run, token_reply_or, values_of, wait_until,
 };
 
-/// A user that may only read what the report needs.
+/// A user that may only read the tables of the report.
 const AUDITOR: &str = "useradmin_auditor";
 
 /// Name of the user `id-2`, with characters that have a meaning in arrays of SQL, and NUL, which the database

@@ -1,4 +1,4 @@
-//! The PostgreSQL server and the proxy of `useradmin-testkit` do what the tests of the store rely on.
+//! Checks the PostgreSQL server and the proxy of `useradmin-testkit`, which the tests of the store use.
 
 use std::{
     env, fs,

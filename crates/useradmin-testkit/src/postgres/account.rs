@@ -27,7 +27,7 @@ pub fn give(file: &Path, owner: Option<(u32, u32)>) {
     }
 }
 
-/// Runs a command as this user, in a process group of its own, so that Ctrl+C does not end it before its guard.
+/// Runs a command as this user, in a separate process group, so that Ctrl+C does not end it before its guard.
 pub fn run_as(command: &mut Command, owner: Option<(u32, u32)>) {
     command.current_dir("/").process_group(0);
     // A process that outlives the test must not hold its standard output and error open.
