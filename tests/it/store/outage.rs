@@ -53,7 +53,7 @@ impl Outage {
             }
             Self::BlackHole => proxy.set_black_hole(true),
             Self::Error(code) => {
-                trigger(&format!("RAISE EXCEPTION 'fault' USING ERRCODE = '{code}'"))
+                trigger(&format!("RAISE EXCEPTION 'fault' USING ERRCODE = '{code}'"));
             }
             Self::Hanging => trigger("PERFORM pg_sleep(60)"),
         }
@@ -179,9 +179,10 @@ async fn records_of_validations_and_denied_calls_follow_once() {
     };
     let store = Store::create(postgres, "outage_records");
     let upstream = Upstream::start(|request| {
-        let document = match request.target.contains("/nodes/") {
-            true => r#"{"id":"node-1","state":"idle"}"#,
-            false => r#"{"id":"pool-1"}"#,
+        let document = if request.target.contains("/nodes/") {
+            r#"{"id":"node-1","state":"idle"}"#
+        } else {
+            r#"{"id":"pool-1"}"#
         };
         token_reply_or(request, || batch_response(200, document))
     })
@@ -223,10 +224,28 @@ async fn records_of_validations_and_denied_calls_follow_once() {
     app.stop().await;
 }
 
+/// `drain_seconds` of a server that stops.
+const DRAIN: Duration = Duration::from_secs(2);
+
+/// Stops a replica, and asserts that it exits in time and logs the number of outcomes that it could not record.
+fn stop_in_time(replica: Replica, case: &str, outcomes: usize) {
+    let start = Instant::now();
+    let (code, _) = replica.process.stop_with("TERM");
+    let elapsed = start.elapsed();
+    assert_eq!(code, Some(0), "{case}");
+    let limit = DRAIN + Duration::from_secs(5);
+    assert!(elapsed < limit, "{case}: {elapsed:?}");
+    let log = fs::read_to_string(replica.folder.join("log")).unwrap();
+    assert!(!log.contains("panic"), "{log}");
+    let lost = Process::log_records(&replica.folder, "audit outcomes not written");
+    let found: Vec<_> = lost.iter().map(|record| &record["outcomes"]).collect();
+    assert_eq!(found, vec![&serde_json::json!(1); outcomes], "{case}");
+    fs::remove_dir_all(replica.folder).unwrap();
+}
+
 /// A server that stops while the database is away exits in time. Another replica records its calls as unknown.
 #[tokio::test(flavor = "multi_thread")]
 async fn server_stops_in_time_while_the_database_is_away() {
-    const DRAIN: Duration = Duration::from_secs(2);
     let Some(postgres) = Postgres::shared() else {
         return;
     };
@@ -270,20 +289,7 @@ async fn server_stops_in_time_while_the_database_is_away() {
         } else {
             outage.start(&store, &mut proxy).await;
         }
-        let start = Instant::now();
-        let (code, _) = replica.process.stop_with("TERM");
-        let elapsed = start.elapsed();
-        assert_eq!(code, Some(0), "{outage:?}");
-        assert!(
-            elapsed < DRAIN + Duration::from_secs(5),
-            "{outage:?}: {elapsed:?}"
-        );
-        let log = fs::read_to_string(replica.folder.join("log")).unwrap();
-        assert!(!log.contains("panic"), "{log}");
-        let lost = Process::log_records(&replica.folder, "audit outcomes not written");
-        let outcomes: Vec<_> = lost.iter().map(|record| &record["outcomes"]).collect();
-        assert_eq!(outcomes, vec![&serde_json::json!(1); calls], "{outage:?}");
-        fs::remove_dir_all(replica.folder).unwrap();
+        stop_in_time(replica, &format!("{outage:?}"), calls);
     }
     let survivor = start_app(&store, postgres.port(), &upstream.url).await;
     let results = results(&store).await;

@@ -56,21 +56,13 @@ async fn hanging_upstream(gate: &Arc<Notify>) -> Upstream {
     .await
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn command_reconciles_while_servers_run() {
-    let Some(postgres) = Postgres::shared() else {
-        return;
-    };
-    let store = Store::create(postgres, "reconcile_command");
-    let gate = Arc::new(Notify::new());
-    let upstream = hanging_upstream(&gate).await;
-    let proxy = TcpProxy::start(postgres.port()).await;
+/// Deletes `eve` through a replica that is cut off during the call, which another one closes as interrupted.
+async fn record_late_outcome(store: &Store<'_>, port: u16, upstream: &Upstream, gate: &Notify) {
+    let proxy = TcpProxy::start(port).await;
     let separated = Replica::start(&upstream.url, "", |folder| {
         store.section_at(proxy.port(), folder, LEASE)
     });
     separated.wait_until_ready().await;
-    let app = start_survivor(&store, &upstream).await;
-    // Closed as interrupted, while it is in progress.
     let mut client = separated.process.client();
     let eve =
         tokio::spawn(async move { client.delete_batch_node_user(batch_request("eve")).await });
@@ -80,8 +72,20 @@ async fn command_reconciles_while_servers_run() {
     gate.notify_one();
     eve.await.unwrap().unwrap();
     proxy.set_black_hole(false);
-    wait_for_findings(&store, 1).await;
+    wait_for_findings(store, 1).await;
     separated.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn command_reconciles_while_servers_run() {
+    let Some(postgres) = Postgres::shared() else {
+        return;
+    };
+    let store = Store::create(postgres, "reconcile_command");
+    let gate = Arc::new(Notify::new());
+    let upstream = hanging_upstream(&gate).await;
+    let app = start_survivor(&store, &upstream).await;
+    record_late_outcome(&store, postgres.port(), &upstream, &gate).await;
     // Unknown, because the upstream does not respond.
     let mut client = app.client();
     let alice = client.delete_hmc_user(with_timeout(delete_by_id("id-1"), 1_500));
