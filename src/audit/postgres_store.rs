@@ -220,7 +220,7 @@ impl AuditStore for PostgresStore {
         let epoch = epoch.ok_or_else(|| io::Error::other("the database is not open"))?;
         let rows = Rows::new(records, retained);
         let results = self.send(epoch, &rows).map_err(|error| {
-            self.may_have_appended = !matches!(error, Error::NotSent(_) | Error::NotRegistered);
+            self.may_have_appended = matches!(error, Error::Unavailable(_));
             self.failed(&error)
         })?;
         self.report(records, &rows, &results);

@@ -37,7 +37,7 @@ metrics! {
         external_changes: Counter = "audit_log_changed_by_others",
             "Changes of the length of the audit log by other programs";
         lost: Counter = "audit_records_lost",
-            "Records of refused calls and validations that were dropped, because too many waited";
+            "Records that were dropped, because too many waited, or because the database cannot record them any more";
         writable: Gauge = "audit_log_works",
             "1 while the audit log can be written; while it cannot, deletions are refused";
         queued: Gauge = "audit_records_queued",

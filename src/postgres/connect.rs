@@ -81,12 +81,12 @@ impl Manager {
     /// Connects, and returns the client and the parameters that were used. Does not check the schema.
     pub(super) async fn connect(&self) -> Result<Client, Error> {
         let mut config = self.parameters();
-        let failed = |error| Error::NotSent(describe(&error));
+        let failed = |error| Error::NoEffect(describe(&error));
         let Some(file) = &self.roots.file else {
             // The file of the URL may name another host than at the start.
             if !config::is_loopback(&config) {
                 let text = "a database on another host needs TLS: `ca_file` is missing";
-                return Err(Error::NotSent(text.to_owned()));
+                return Err(Error::NoEffect(text.to_owned()));
             }
             config.ssl_mode(SslMode::Disable);
             let (client, connection) = config.connect(NoTls).await.map_err(failed)?;
@@ -108,7 +108,7 @@ impl Manager {
             Ok((certificates, _warnings)) => certificates,
             Err(_) => self.roots.certificates.clone(),
         };
-        client_tls::verified(Trust::ReplaceSystem, &roots).map_err(Error::NotSent)
+        client_tls::verified(Trust::ReplaceSystem, &roots).map_err(Error::NoEffect)
     }
 }
 

@@ -23,9 +23,9 @@ pub struct Migrated {
 /// Creates the schema or brings it to the newest version. With `role`, grants this role of the database the rights that
 /// a server needs, and no others.
 pub async fn migrate(config: &config::Postgres, role: Option<&str>) -> Result<Migrated, Error> {
-    let manager = Manager::new(config).map_err(Error::NotSent)?;
+    let manager = Manager::new(config).map_err(Error::NoEffect)?;
     let connected = timeout(config.connect_timeout, manager.connect()).await;
-    let late = |_| Error::NotSent("no connection to the database in time".to_owned());
+    let late = |_| Error::NoEffect("no connection to the database in time".to_owned());
     let mut client = connected.map_err(late)??;
     let failed = |error: tokio_postgres::Error| Error::Unavailable(describe(&error));
     let encoding = client.query_typed("SHOW server_encoding", &[]).await;

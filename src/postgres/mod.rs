@@ -98,9 +98,9 @@ impl Database {
             match error {
                 PoolError::Backend(error) => error,
                 PoolError::Timeout(_) => {
-                    Error::NotSent("no connection to the database in time".to_owned())
+                    Error::NoEffect("no connection to the database in time".to_owned())
                 }
-                error => Error::NotSent(error.to_string()),
+                error => Error::NoEffect(error.to_string()),
             }
         })
     }

@@ -36,7 +36,7 @@ pub(super) async fn check(client: &Client) -> Result<(), Error> {
         Error::Schema(cause) => Error::Schema(format!(
             "the schema of the database is missing, or its user may not read it: {cause}; run `useradmin store migrate`"
         )),
-        other => Error::NotSent(other.to_string()),
+        other => Error::NoEffect(other.to_string()),
     })?;
     let version = rows.iter().rev().find_map(|message| match message {
         SimpleQueryMessage::Row(row) => row.get(0)?.parse::<i32>().ok(),

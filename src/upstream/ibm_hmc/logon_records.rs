@@ -100,7 +100,7 @@ impl LogonRecords {
             let digest = password_digest::derive(&input, key.as_bytes());
             (key, BASE64_STANDARD.encode(digest))
         });
-        let stopping = |_| Error::NotSent("the server stops".to_owned());
+        let stopping = |_| Error::NoEffect("the server stops".to_owned());
         let (key, digest) = work.await.map_err(stopping)?;
         *crate::lock(&self.last) = Some(LastDigest {
             key,
