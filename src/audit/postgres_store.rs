@@ -236,9 +236,14 @@ impl AuditStore for PostgresStore {
         self.may_have_appended
     }
 
-    /// Checks whether the database answers, so that readiness is right although there are no calls.
-    fn check(&mut self, _condition: Condition) -> io::Result<()> {
-        let answer = self.database.query("ping", "SELECT 1", &[]);
+    /// Checks whether the database answers, so that readiness is right although there are no calls. After a failure,
+    /// also checks whether it can append a record.
+    fn check(&mut self, condition: Condition) -> io::Result<()> {
+        let (what, sql) = match condition {
+            Condition::Failed => ("probe", "SELECT probe()"),
+            Condition::Unknown | Condition::Writable => ("ping", "SELECT 1"),
+        };
+        let answer = self.database.query(what, sql, &[]);
         let answer = self.runtime.block_on(answer);
         answer.map(drop).map_err(|error| self.failed(&error))
     }

@@ -56,7 +56,7 @@ pub(super) async fn check_rights(client: &Client) -> Result<(), Error> {
     let sql = "SELECT \
         (SELECT bool_and(has_function_privilege(oid, 'EXECUTE')) FROM pg_proc \
             WHERE pronamespace = 'useradmin'::regnamespace AND proname IN \
-                ('register_replica', 'maintain', 'append_records', 'begin_logon', 'end_logon')) \
+                ('register_replica', 'maintain', 'append_records', 'probe', 'begin_logon', 'end_logon')) \
         AND (SELECT bool_and(has_table_privilege(oid, 'SELECT')) FROM pg_class \
             WHERE relnamespace = 'useradmin'::regnamespace AND relname IN \
                 ('audit_record', 'audit_head', 'digest_key'))";

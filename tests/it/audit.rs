@@ -65,7 +65,7 @@ async fn full_disk_blocks_deletions_until_space_is_freed() {
 }
 
 /// Asserts that readiness does not return while nothing has changed. The writer checks every second.
-async fn assert_stays_unready(app: &App) {
+pub async fn assert_stays_unready(app: &App) {
     let started = Instant::now();
     while started.elapsed() < Duration::from_millis(2_500) {
         assert_eq!(app.readyz().await, "503");

@@ -294,6 +294,17 @@ BEGIN
     END IF;
 END $$;
 
+-- Fails if a record cannot be appended, for example because the disk is full. Appends nothing.
+CREATE FUNCTION probe() RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = useradmin, pg_temp AS $$
+BEGIN
+    INSERT INTO audit_record (seq, ts, request_id, event, outcome, caller, user_name, user_ids, line)
+    SELECT -1, clock_timestamp(), '', '', '', '', '', '{}', string_agg(gen_random_uuid()::text, '') FROM generate_series(1, 40);
+    RAISE EXCEPTION USING ERRCODE = 'UA002';
+EXCEPTION WHEN SQLSTATE 'UA002' THEN
+    RETURN;
+END $$;
+
 -- Begins a logon, which `p_holder` names. Returns `granted`, `suspended`, or `busy` while another logon to the account
 -- is in progress, whose result may change the count. A granted logon counts as refused until `end_logon` is called.
 CREATE FUNCTION begin_logon(

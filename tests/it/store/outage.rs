@@ -19,6 +19,7 @@ use super::replica::{
     LEASE, Replica, all_results, batch_upstream, configuration, deleted_users, results, start_app,
     upstream_with, wait_for_health,
 };
+use crate::audit::assert_stays_unready;
 
 /// Concurrent calls of one round.
 const CALLS: usize = 60;
@@ -133,6 +134,9 @@ async fn refused_calls_are_not_kept_in_memory() {
                 metric(&app, "useradmin_store_connect_failures_total").await > failures
             })
             .await;
+        }
+        if let Outage::Error(_) = outage {
+            assert_stays_unready(&app).await;
         }
         let first = metric(&app, pending).await;
         let max = if outage == Outage::BlackHole {
