@@ -5,7 +5,7 @@ use std::{borrow::Cow, collections::BTreeMap};
 
 use serde::Deserialize;
 
-/// Start of the names of the identifiers that identify a user on its own, such as `user_id`.
+/// Start of the names of the identifiers that suffice to identify a user, such as `user_id`.
 pub(super) const USER_KEYS: &str = "user_";
 
 /// The values of one record.

@@ -78,7 +78,7 @@ impl Manager {
         config
     }
 
-    /// Connects, and returns the client and the parameters that were used. Does not check the schema.
+    /// Connects. Does not check the schema.
     pub(super) async fn connect(&self) -> Result<Client, Error> {
         let mut config = self.parameters();
         let failed = |error| Error::NoEffect(describe(&error));
