@@ -23,6 +23,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     config.enable_type_names();
     config.type_name_domain(["."], "type.googleapis.com");
     tonic_prost_build::configure()
+        .codec_path("crate::codec::SmallMessageCodec")
         .compile_fds_with_config(compiler.file_descriptor_set(), config)?;
     Ok(())
 }

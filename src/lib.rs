@@ -12,6 +12,7 @@ pub mod caller_token;
 mod certificates;
 pub mod cli;
 mod client_tls;
+mod codec;
 pub mod config;
 pub mod error;
 pub mod escape;
