@@ -10,13 +10,12 @@ use std::{
     sync::OnceLock,
 };
 
-use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::{
     EnvFilter, filter::LevelFilter, fmt::format::DefaultFields, layer::SubscriberExt as _,
     util::SubscriberInitExt as _,
 };
 
-pub use self::format::LogFormat;
+pub use self::{format::LogFormat, output::OutputGuard};
 use self::{http2_refusals::Http2Refusals, output::Output};
 pub(crate) use self::{http2_refusals::ON_REFUSAL, output::dropped_lines};
 use crate::{
@@ -77,7 +76,7 @@ impl Write for LineWriter {
 /// without their text, which may contain secrets. The tests check that no library logs a secret at any level.
 ///
 /// Dropping the returned guard writes the queued lines and waits for that at most about one second.
-pub fn start(format: Option<LogFormat>) -> io::Result<WorkerGuard> {
+pub fn start(format: Option<LogFormat>) -> io::Result<OutputGuard> {
     let format = format.unwrap_or_else(|| {
         if io::stderr().is_terminal() {
             LogFormat::Text

@@ -1,31 +1,32 @@
-//! Standard error behind a bounded queue and a dedicated thread, so that logging never waits for the reader.
+//! Standard error behind a bounded buffer and a dedicated thread, so that logging never waits for the reader.
 
 use std::{
-    io::{self, ErrorKind, Write},
-    panic::catch_unwind,
+    io::{self, ErrorKind, Write as _},
+    mem,
     sync::{
-        Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        Arc, Condvar, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
     },
+    thread,
+    time::Duration,
 };
 
 use rustix::event::{PollFd, PollFlags, poll};
-use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
 
 use super::format::LogFormat;
 
-/// Maximum size of the queue in bytes: about 16,000 log lines of calls, which is most of a second at the highest
-/// load.
+/// Maximum size of the lines that are not written yet, in bytes: about 16,000 log lines of calls, which is most of a
+/// second at the highest load.
 const MAX_QUEUED_BYTES: usize = 8 * 1024 * 1024;
-/// Minimum size in bytes that a line counts in the queue, so that the limit in bytes also limits the number of lines.
-const MIN_LINE_BYTES: usize = 256;
-/// Capacity of the queue in lines. One extra place is for the message that `WorkerGuard` queues when it is dropped: if
-/// the queue were full, it would print an error to standard output, which may carry the audit log.
-const QUEUE_LINES: usize = MAX_QUEUED_BYTES / MIN_LINE_BYTES + 1;
-
+/// Capacity that a buffer keeps when its lines are written, in bytes.
+const RETAINED_BYTES: usize = 256 * 1024;
+/// Minimum time between two writes to gather lines, because waking the thread for each line costs two context switches.
+const GATHER_TIME: Duration = Duration::from_millis(1);
 /// Maximum number of bytes in one write, unless a single line is longer. Linux writes up to `PIPE_BUF` bytes to a pipe
 /// atomically (pipe(7)).
 const MAX_WRITE_BYTES: usize = 4_096;
+/// Maximum time to wait for the remaining lines when the log ends.
+const END_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Number of lines that were not written because the queue was full or standard error failed.
 static DROPPED: AtomicU64 = AtomicU64::new(0);
@@ -35,41 +36,122 @@ pub fn dropped_lines() -> u64 {
     DROPPED.load(Ordering::Relaxed)
 }
 
-/// The sending side of the queue of lines.
+/// The lines that are not written yet.
+#[derive(Default)]
+struct Queue {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// Lines that the thread has not taken yet.
+    lines: Vec<u8>,
+    /// Number of bytes that the thread has taken and may not have written yet.
+    taken: usize,
+    /// Whether the thread waits for lines.
+    idle: bool,
+    /// Whether the thread ends when all lines are written.
+    closed: bool,
+    ended: bool,
+}
+
+impl Queue {
+    /// Adds a line. Returns false if the queue is full.
+    fn push(&self, line: &[u8]) -> bool {
+        let mut state = crate::lock(&self.state);
+        if state.taken + state.lines.len() + line.len() > MAX_QUEUED_BYTES {
+            return false;
+        }
+        state.lines.extend_from_slice(line);
+        let wakes = mem::take(&mut state.idle);
+        drop(state);
+        if wakes {
+            self.changed.notify_all();
+        }
+        true
+    }
+
+    /// Waits for lines, and exchanges them for an empty buffer. Returns `None` when the queue is closed and empty.
+    fn take(&self, empty: Vec<u8>) -> Option<Vec<u8>> {
+        let mut state = crate::lock(&self.state);
+        state.taken = 0;
+        state.idle = true;
+        let wait = |state: &mut State| state.lines.is_empty() && !state.closed;
+        let waited = self.changed.wait_while(state, wait);
+        let mut state = waited.unwrap_or_else(PoisonError::into_inner);
+        state.idle = false;
+        let lines = mem::replace(&mut state.lines, empty);
+        state.taken = lines.len();
+        (!lines.is_empty()).then_some(lines)
+    }
+
+    /// Waits for [`GATHER_TIME`], or until the queue is closed.
+    fn pause(&self) {
+        let state = crate::lock(&self.state);
+        let _state = self
+            .changed
+            .wait_timeout_while(state, GATHER_TIME, |state| !state.closed);
+    }
+
+    fn is_empty(&self) -> bool {
+        crate::lock(&self.state).lines.is_empty()
+    }
+
+    fn update(&self, change: impl FnOnce(&mut State)) {
+        change(&mut crate::lock(&self.state));
+        self.changed.notify_all();
+    }
+}
+
+/// The sending side of the queue.
 pub struct Output {
     format: LogFormat,
-    queue: NonBlocking,
-    queued_bytes: Arc<AtomicUsize>,
+    queue: Arc<Queue>,
+}
+
+/// Writes the remaining lines when dropped, and waits for that at most [`END_TIMEOUT`].
+pub struct OutputGuard(Arc<Queue>);
+
+impl Drop for OutputGuard {
+    fn drop(&mut self) {
+        self.0.update(|state| state.closed = true);
+        let state = crate::lock(&self.0.state);
+        let changed = &self.0.changed;
+        let _late = changed.wait_timeout_while(state, END_TIMEOUT, |state| !state.ended);
+    }
 }
 
 impl Output {
-    /// Starts the thread. Returns the output and a guard that writes the remaining lines when dropped, or an error if
-    /// the thread cannot be started.
-    pub fn start(format: LogFormat) -> io::Result<(Self, WorkerGuard)> {
-        let queued_bytes = Arc::new(AtomicUsize::new(0));
-        let writer = StandardError {
+    /// Starts the thread. Returns an error if that is not possible.
+    pub fn start(format: LogFormat) -> io::Result<(Self, OutputGuard)> {
+        let queue = Arc::<Queue>::default();
+        let output = Self {
             format,
-            queued_bytes: Arc::clone(&queued_bytes),
-            lines: Vec::with_capacity(MAX_WRITE_BYTES),
-            cost: 0,
+            queue: Arc::clone(&queue),
+        };
+        let guard = OutputGuard(Arc::clone(&queue));
+        let mut stderr = StandardError {
+            format,
             reported: 0,
             torn: false,
         };
-        // The library panics if the thread cannot be started.
-        let started = catch_unwind(|| {
-            NonBlockingBuilder::default()
-                .lossy(true)
-                .buffered_lines_limit(QUEUE_LINES)
-                .thread_name("log")
-                .finish(writer)
-        });
-        let (queue, guard) =
-            started.map_err(|_| io::Error::other("cannot start the thread of the log"))?;
-        let output = Self {
-            format,
-            queue,
-            queued_bytes,
-        };
+        thread::Builder::new()
+            .name("log".to_owned())
+            .spawn(move || {
+                let mut buffer = Vec::new();
+                while let Some(mut lines) = queue.take(buffer) {
+                    stderr.write_lines(&lines);
+                    if queue.is_empty() {
+                        stderr.report_dropped();
+                    }
+                    lines.clear();
+                    lines.shrink_to(RETAINED_BYTES);
+                    buffer = lines;
+                    queue.pause();
+                }
+                queue.update(|state| state.ended = true);
+            })?;
         Ok((output, guard))
     }
 
@@ -77,33 +159,18 @@ impl Output {
         self.format
     }
 
-    /// Queues `bytes`, which are then written without other lines in between. If the queue is full, counts a dropped
+    /// Queues a line, which is then written without other lines in between. If the queue is full, counts a dropped
     /// line.
-    pub fn send(&self, bytes: &[u8]) {
-        let cost = cost(bytes);
-        let before = self.queued_bytes.fetch_add(cost, Ordering::Relaxed);
-        if before + cost > MAX_QUEUED_BYTES {
-            self.queued_bytes.fetch_sub(cost, Ordering::Relaxed);
+    pub fn send(&self, line: &[u8]) {
+        if !self.queue.push(line) {
             DROPPED.fetch_add(1, Ordering::Relaxed);
-            return;
         }
-        // The queue never refuses a line, because the limit in bytes is reached before the limit in lines.
-        let _ = self.queue.clone().write_all(bytes);
     }
 }
 
-fn cost(bytes: &[u8]) -> usize {
-    bytes.len().max(MIN_LINE_BYTES)
-}
-
-/// The receiving side of the queue, in the thread. It writes the lines that are in the queue at the same time together.
+/// Standard error, in the thread.
 struct StandardError {
     format: LogFormat,
-    queued_bytes: Arc<AtomicUsize>,
-    /// Lines that are not written yet.
-    lines: Vec<u8>,
-    /// Sum of their [`cost`]. Subtracted from `queued_bytes` when they are written.
-    cost: usize,
     /// The number of dropped lines that the log has reported.
     reported: u64,
     /// Whether the last line was written only in part.
@@ -111,60 +178,55 @@ struct StandardError {
 }
 
 impl StandardError {
-    /// Writes the lines. Returns the number of lines that were not written completely.
-    fn write_lines(&mut self) -> u64 {
+    /// Writes lines, as many as possible at once, and counts those that were not written completely as dropped.
+    fn write_lines(&mut self, mut lines: &[u8]) {
+        while !lines.is_empty() {
+            let (first, rest) = lines.split_at(length_of_write(lines));
+            let dropped = self.write(first);
+            DROPPED.fetch_add(dropped, Ordering::Relaxed);
+            lines = rest;
+        }
+    }
+
+    /// Writes lines at once. Returns the number of lines that were not written completely.
+    fn write(&mut self, lines: &[u8]) -> u64 {
         if self.torn && write_whole(b"\n") == 1 {
             self.torn = false;
         }
-        let written = if self.torn {
-            0
-        } else {
-            write_whole(&self.lines)
-        };
-        let (done, rest) = self.lines.split_at(written);
+        let written = if self.torn { 0 } else { write_whole(lines) };
+        let (done, rest) = lines.split_at(written);
         self.torn |= done.last().is_some_and(|last| *last != b'\n');
-        let dropped = rest.split_inclusive(|byte| *byte == b'\n').count();
-        self.lines.clear();
-        self.queued_bytes.fetch_sub(self.cost, Ordering::Relaxed);
-        self.cost = 0;
-        dropped as u64
+        rest.split_inclusive(|byte| *byte == b'\n').count() as u64
     }
 
-    /// Writes the lines, and counts those that were not written completely as dropped.
-    fn write_queued(&mut self) {
-        DROPPED.fetch_add(self.write_lines(), Ordering::Relaxed);
-    }
-}
-
-impl Write for StandardError {
-    /// Adds a line from the queue to those that are written together. Never returns an error: after an interruption,
-    /// the library would write the line again, and it would print other errors to standard error.
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        if self.lines.len() + line.len() > MAX_WRITE_BYTES {
-            self.write_queued();
-        }
-        self.lines.extend_from_slice(line);
-        self.cost += cost(line);
-        Ok(line.len())
-    }
-
-    /// Writes the lines, and logs the number of lines that were dropped since the last report. The library calls this
-    /// function when the queue is empty.
-    fn flush(&mut self) -> io::Result<()> {
-        self.write_queued();
+    /// Logs the number of lines that were dropped since the last report.
+    fn report_dropped(&mut self) {
         let dropped = dropped_lines();
         let new = dropped - self.reported;
         if new > 0 {
             let resumed = self
                 .format
                 .line("WARN", "log output resumed", "dropped", &new.into());
-            self.lines.extend_from_slice(resumed.as_bytes());
-            if self.write_lines() == 0 {
+            if self.write(resumed.as_bytes()) == 0 {
                 self.reported = dropped;
             }
         }
-        // An error is not returned, because the library would print it to standard error.
-        Ok(())
+    }
+}
+
+/// Returns the length of the first lines that are at most [`MAX_WRITE_BYTES`] long together, or of the first line if
+/// it is longer.
+fn length_of_write(lines: &[u8]) -> usize {
+    let is_end = |byte: &u8| *byte == b'\n';
+    let Some((start, rest)) = lines.split_at_checked(MAX_WRITE_BYTES) else {
+        return lines.len();
+    };
+    match start.iter().rposition(is_end) {
+        Some(last) => last + 1,
+        None => rest
+            .iter()
+            .position(is_end)
+            .map_or(lines.len(), |end| MAX_WRITE_BYTES + end + 1),
     }
 }
 
@@ -186,4 +248,38 @@ fn write_whole(bytes: &[u8]) -> usize {
         }
     }
     done
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{MAX_QUEUED_BYTES, MAX_WRITE_BYTES, Queue, length_of_write};
+
+    #[test]
+    fn write_ends_after_whole_line() {
+        let line = |length: usize| [vec![b'x'; length - 1], vec![b'\n']].concat();
+        for (lines, first) in [
+            (vec![10, 20], 30),
+            (vec![MAX_WRITE_BYTES], MAX_WRITE_BYTES),
+            (vec![MAX_WRITE_BYTES - 1, 1, 5], MAX_WRITE_BYTES),
+            (vec![100, MAX_WRITE_BYTES], 100),
+            (vec![MAX_WRITE_BYTES + 1, 5], MAX_WRITE_BYTES + 1),
+            (vec![3 * MAX_WRITE_BYTES], 3 * MAX_WRITE_BYTES),
+        ] {
+            let text: Vec<u8> = lines.iter().flat_map(|length| line(*length)).collect();
+            assert_eq!(length_of_write(&text), first, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn lines_being_written_count_as_queued() {
+        let queue = Queue::default();
+        let half = vec![b'x'; MAX_QUEUED_BYTES / 2];
+        assert!(queue.push(&half));
+        let taken = queue.take(Vec::new());
+        assert_eq!(taken.map(|lines| lines.len()), Some(half.len()));
+        assert!(queue.push(&half));
+        assert!(!queue.push(b"x"));
+        assert!(queue.take(Vec::new()).is_some());
+        assert!(queue.push(b"x"));
+    }
 }

@@ -18,7 +18,7 @@ use useradmin_testkit::{App, Process, batch_request, configure, configure_with_a
 use crate::authorization;
 
 /// More calls than lines fit into the buffer of a pipe.
-const CALLS: usize = 400;
+const CALLS: usize = 1_000;
 /// Far below the limit of a drain, because no call is in progress when the server stops.
 const LONGEST_STOP: Duration = Duration::from_secs(10);
 
@@ -91,6 +91,7 @@ async fn signals_do_not_stop_stalled_log() {
     let admin = configure_with_admin(&folder, &upstream.url);
     let (process, reader) = start(&folder, OFlags::NONBLOCK);
     call(&process).await;
+    assert!(dropped_lines(&admin).await > 0);
     let id = Pid::from_raw(process.id().try_into().unwrap()).unwrap();
     for _ in 0..2_000 {
         // Several signals at a time, so that not all of them are delivered to the main thread.

@@ -281,8 +281,8 @@ async fn log_that_appears_late_is_reconciled() {
     fs::rename(&setup.file, early.join("audit.jsonl")).unwrap();
     let process = Process::start(&setup.folder);
     // The writer tries to open the file before the server is ready, and then every second.
-    let failures = Process::log_records(&setup.folder, NOT_OPENED);
-    assert_eq!(failures.len(), 1);
+    let failures = || Process::log_records(&setup.folder, NOT_OPENED);
+    wait_until("a failure", async || failures().len() == 1).await;
     fs::rename(&early, &late).unwrap();
     setup.file = late.join("audit.jsonl");
     wait_until("a finding", async || setup.found().len() == 1).await;
