@@ -9,15 +9,19 @@ use std::{
     num::NonZero,
     sync::{LazyLock, mpsc},
     thread::{self, available_parallelism},
+    time::Duration,
 };
 
 use tokio::{
     runtime::{Builder, Handle},
     task::AbortHandle,
+    time::sleep,
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 const MAX_COUNT: usize = 1024;
+/// Shorter than the time limits of the steps of a call.
+const TICK: Duration = Duration::from_millis(500);
 
 thread_local! {
     /// Index of this thread among the workers; 0 on other threads.
@@ -80,12 +84,20 @@ fn start(index: usize, stop: CancellationToken) -> io::Result<Handle> {
             Err(error) => return drop(sender.send(Err(error))),
         };
         let _ = sender.send(Ok(runtime.handle().clone()));
-        runtime.block_on(stop.cancelled());
+        runtime.block_on(stop.run_until_cancelled(tick()));
         runtime.shutdown_background();
     };
     let name = format!("worker-{index}");
     thread::Builder::new().name(name).spawn(work)?;
     receiver.recv().map_err(io::Error::other)?
+}
+
+/// Sets a timer of [`TICK`] again and again, forever. A runtime that waits for I/O is woken with a system call if a
+/// timer is set that is due before all others. With this one, none of the timers of calls is.
+async fn tick() {
+    loop {
+        sleep(TICK).await;
+    }
 }
 
 /// One value for each worker.

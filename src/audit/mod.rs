@@ -26,8 +26,9 @@ mod writer;
 
 use std::{
     future::{self, Future},
-    io,
+    io, mem,
     sync::Arc,
+    task::Poll,
     thread,
     time::Duration,
 };
@@ -64,6 +65,10 @@ use crate::{
     proto::ErrorReason,
 };
 
+/// Number of checks for I/O in a row, without a new record, after which the writer is woken. With fewer, there are more
+/// and smaller batches, which cost more CPU time.
+const MAX_UNCHANGED: u32 = 3;
+
 /// Handle of the audit log. It contains `None` if the configuration disables the audit log.
 #[derive(Clone)]
 pub struct Audit(Option<Arc<OpenQueue>>);
@@ -87,6 +92,29 @@ struct OnDrop<F: Fn()>(F);
 impl<F: Fn()> Drop for OnDrop<F> {
     fn drop(&mut self) {
         (self.0)();
+    }
+}
+
+/// Wakes the writer when dropped.
+struct WakeOnDrop(Arc<Queue>);
+
+impl WakeOnDrop {
+    /// Waits while calls add more records, so that the writer is woken once for all of them. A single record waits only
+    /// for the tasks that are ready now.
+    async fn gather(self) {
+        after_ready_tasks().await;
+        let (mut records, mut unchanged) = (self.0.records(), 0);
+        while records > 1 && unchanged < MAX_UNCHANGED {
+            yield_now().await;
+            let before = mem::replace(&mut records, self.0.records());
+            unchanged = if records > before { 0 } else { unchanged + 1 };
+        }
+    }
+}
+
+impl Drop for WakeOnDrop {
+    fn drop(&mut self) {
+        self.0.wake();
     }
 }
 
@@ -238,9 +266,8 @@ impl Audit {
         let (job, pending) = Job::new(record);
         let pushed = queue.as_ref().map(|queue| queue.push(job));
         let is_first = pushed == Some(Some(true));
-        let wake = queue.filter(|_| is_first);
         // The writer is woken even if the future is dropped.
-        let wake = wake.map(|queue| OnDrop(move || queue.wake()));
+        let wake = queue.filter(|_| is_first).map(WakeOnDrop);
         async move {
             match pushed {
                 None => return Ok(()),
@@ -248,11 +275,8 @@ impl Audit {
                 Some(None) => return Err(unavailable("the writer does not keep up")),
                 Some(Some(_)) => {}
             }
-            if wake.is_some() {
-                // The writer is woken once for all records that tasks of this runtime add in this turn of the
-                // scheduler.
-                yield_now().await;
-                drop(wake);
+            if let Some(wake) = wake {
+                wake.gather().await;
             }
             let result = pending.wait(limit.min(WRITE_TIMEOUT)).await;
             match result {
@@ -263,6 +287,21 @@ impl Audit {
             }
         }
     }
+}
+
+/// Waits until the tasks that are ready now have run. Unlike `tokio::task::yield_now`, does not wait until the runtime
+/// has also checked for I/O, which takes a system call.
+async fn after_ready_tasks() {
+    let mut yielded = false;
+    future::poll_fn(|context| {
+        if yielded {
+            return Poll::Ready(());
+        }
+        yielded = true;
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 fn unavailable(context: &str) -> Failure {

@@ -201,23 +201,25 @@ impl Queue {
         change(&mut crate::lock(&self.state).status);
     }
 
-    /// Wakes the writer.
+    /// Wakes the writer, unless it has taken all records.
     pub(super) fn wake(&self) {
-        self.changed.notify_one();
+        if self.records() > 0 {
+            self.changed.notify_one();
+        }
     }
 
     /// Requests a flush. Returns a receiver that is notified when all outcomes are written and synced.
     pub(super) fn flush(&self) -> oneshot::Receiver<()> {
         let (done, flushed) = oneshot::channel();
         crate::lock(&self.state).next.flushes.push(done);
-        self.wake();
+        self.changed.notify_one();
         flushed
     }
 
     /// Closes the queue. The writer stops after it has processed the remaining records.
     pub(super) fn close(&self) {
         crate::lock(&self.state).closed = true;
-        self.wake();
+        self.changed.notify_one();
     }
 
     /// Waits for records or flush requests and returns them. Returns an empty batch if there are none within `limit`,
@@ -235,6 +237,11 @@ impl Queue {
     /// Returns the number of intents in the queue.
     pub(super) fn intents(&self) -> usize {
         crate::lock(&self.state).next.intents.len()
+    }
+
+    /// Returns the number of records in the queue.
+    pub(super) fn records(&self) -> usize {
+        crate::lock(&self.state).next.records()
     }
 
     /// Returns the number of records in the queue, and the time at which the oldest of them was added.
