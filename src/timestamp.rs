@@ -44,7 +44,7 @@ fn write_digits(digits: &mut [u8], mut number: u32) {
 
 fn to_string(text: &[u8]) -> String {
     // Digits and separators are always valid UTF-8.
-    String::from_utf8_lossy(text).into_owned()
+    str::from_utf8(text).unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]

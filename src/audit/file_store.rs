@@ -1,6 +1,6 @@
 //! The audit log in a file, or at standard output: chains the records, and repeats open intents in a new file.
 
-use std::{collections::BTreeMap, io, sync::Arc, time::Duration};
+use std::{collections::HashMap, io, sync::Arc, time::Duration};
 
 use serde_json::{Map, Value};
 
@@ -16,7 +16,7 @@ pub(super) struct FileStore {
     sink: Sink,
     head: Head,
     /// Recorded intents that have no recorded outcome, by request ID.
-    open_intents: BTreeMap<Arc<str>, Record>,
+    open_intents: HashMap<Arc<str>, Record>,
     /// Whether the next write must repeat the open intents, because the file is new.
     carries_open_intents: bool,
 }
@@ -26,7 +26,7 @@ impl FileStore {
         Self {
             sink: Sink::new(config.sink.clone(), config.sync),
             head: Head::default(),
-            open_intents: BTreeMap::new(),
+            open_intents: HashMap::new(),
             carries_open_intents: false,
         }
     }
@@ -71,7 +71,9 @@ impl AuditStore for FileStore {
     ) -> io::Result<Vec<OverQuota>> {
         let mut lines = Lines::after(&self.head, records.len());
         if self.carries_open_intents {
-            for intent in self.open_intents.values() {
+            let mut intents: Vec<_> = self.open_intents.values().collect();
+            intents.sort_unstable_by(|a, b| (a.at, &a.request_id).cmp(&(b.at, &b.request_id)));
+            for intent in intents {
                 lines.push(intent, true);
             }
         }

@@ -11,7 +11,7 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use http::{
-    HeaderMap, Version,
+    HeaderMap, HeaderName, Version,
     header::{CONTENT_LENGTH, DATE, RETRY_AFTER, TRANSFER_ENCODING},
     response::Parts,
 };
@@ -51,7 +51,7 @@ pub struct Response {
 
 impl Response {
     /// Returns the value of a header, or `None` if it is missing or is not visible ASCII text.
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub fn header(&self, name: &HeaderName) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
 
@@ -64,7 +64,7 @@ impl Response {
 
     /// Returns the time of the upstream's clock, or `None` if the response has no valid `Date` header.
     pub fn date(&self) -> Option<SystemTime> {
-        httpdate::parse_http_date(self.header(DATE.as_str())?.trim()).ok()
+        httpdate::parse_http_date(self.header(&DATE)?.trim()).ok()
     }
 
     /// Returns by how many seconds the upstream's clock is ahead of this machine's, or `None` if they differ by
@@ -82,7 +82,7 @@ impl Response {
     /// Returns the delay that `Retry-After` states in seconds or as a date, clamped to 1-60 seconds. A date is
     /// compared with the `Date` of the same response, because both come from the same clock.
     pub fn retry_after(&self) -> Option<Duration> {
-        let text = self.header(RETRY_AFTER.as_str())?.trim();
+        let text = self.header(&RETRY_AFTER)?.trim();
         let (min, max) = (Duration::from_secs(1), Duration::from_mins(1));
         let asked = if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
             // A number that does not fit into an integer is above the maximum, too.

@@ -17,6 +17,9 @@ use crate::{
 /// Header of requests and responses that contains the ID chosen by the caller or this server.
 pub const CLIENT_REQUEST_ID: HeaderName = HeaderName::from_static("client-request-id");
 
+/// Header of responses that contains Azure Batch's own ID of the request.
+const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
+
 /// Key of a value that repeats the signature and the signed text. This value is always redacted.
 const SECRET_KEY: &str = "AuthenticationErrorDetail";
 
@@ -37,7 +40,7 @@ pub fn error(response: &Response, document: &Value, secrets: &Secrets) -> Option
 
 /// Returns the `request-id` of Azure Batch, unless it is missing or blank. Redacts `secrets` in it.
 pub fn request_id(response: &Response, secrets: &Secrets) -> Option<String> {
-    let id = response.header("request-id")?.trim();
+    let id = response.header(&REQUEST_ID)?.trim();
     (!id.is_empty()).then(|| secrets.redact(id))
 }
 
@@ -90,7 +93,7 @@ pub fn check_ids(response: &Response, sent: &str) -> Result<(), &'static str> {
         );
         return Err("the client-request-id is that of another request");
     }
-    let id = response.header("request-id").unwrap_or_default();
+    let id = response.header(&REQUEST_ID).unwrap_or_default();
     if id.trim().is_empty() {
         return Err("there is no request-id");
     }

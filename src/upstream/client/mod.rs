@@ -38,6 +38,9 @@ pub const HTTP_1: Alpn = &[b"http/1.1"];
 /// Offers HTTP/2, and HTTP/1.1 for servers that do not support HTTP/2.
 pub const HTTP_2_OR_1: Alpn = &[b"h2", b"http/1.1"];
 
+/// Number of headers that most requests have at most.
+const TYPICAL_HEADERS: usize = 8;
+
 const DOCUMENT: Operation = Operation {
     name: "read_keys",
     route: None,
@@ -51,6 +54,7 @@ pub fn request(method: Method, uri: impl Into<Uri>) -> Request {
     let mut request = Request::new(Bytes::new());
     *request.method_mut() = method;
     *request.uri_mut() = uri.into();
+    request.headers_mut().reserve(TYPICAL_HEADERS);
     let agent = HeaderValue::from_static(USER_AGENT_TEXT);
     request.headers_mut().insert(USER_AGENT, agent);
     request
