@@ -21,7 +21,7 @@ const MAX_QUEUED_BYTES: usize = 8 * 1024 * 1024;
 /// Capacity that a buffer keeps when its lines are written, in bytes.
 const RETAINED_BYTES: usize = 256 * 1024;
 /// Minimum time between two writes to gather lines, because waking the thread for each line costs two context switches.
-const GATHER_TIME: Duration = Duration::from_millis(1);
+const GATHER_TIME: Duration = Duration::from_millis(5);
 /// Maximum number of bytes in one write, unless a single line is longer. Linux writes up to `PIPE_BUF` bytes to a pipe
 /// atomically (pipe(7)).
 const MAX_WRITE_BYTES: usize = 4_096;
