@@ -38,6 +38,8 @@ where
     }
 }
 
+/// Returns buffers of [`BUFFER_BYTES`]. The second number is the size at which a part of a stream of messages is sent,
+/// which does not apply to single messages.
 fn buffers() -> BufferSettings {
     BufferSettings::new(BUFFER_BYTES, BUFFER_BYTES)
 }

@@ -20,8 +20,8 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 const MAX_COUNT: usize = 1024;
-/// Shorter than the time limits of the steps of a call.
-const TICK: Duration = Duration::from_millis(500);
+/// Interval of [`keep_early_timer`]. Shorter than the time limits of the steps of a call.
+const EARLY_TIMER: Duration = Duration::from_millis(500);
 
 thread_local! {
     /// Index of this thread among the workers; 0 on other threads.
@@ -84,7 +84,7 @@ fn start(index: usize, stop: CancellationToken) -> io::Result<Handle> {
             Err(error) => return drop(sender.send(Err(error))),
         };
         let _ = sender.send(Ok(runtime.handle().clone()));
-        runtime.block_on(stop.run_until_cancelled(tick()));
+        runtime.block_on(stop.run_until_cancelled(keep_early_timer()));
         runtime.shutdown_background();
     };
     let name = format!("worker-{index}");
@@ -92,11 +92,11 @@ fn start(index: usize, stop: CancellationToken) -> io::Result<Handle> {
     receiver.recv().map_err(io::Error::other)?
 }
 
-/// Sets a timer of [`TICK`] again and again, forever. A runtime that waits for I/O is woken with a system call if a
-/// timer is set that is due before all others. With this one, none of the timers of calls is.
-async fn tick() {
+/// Keeps a timer set that is due within [`EARLY_TIMER`]. When a new timer becomes the earliest one of a runtime, tokio
+/// wakes the runtime with a system call, even from its own thread. With this timer set, that is rare.
+async fn keep_early_timer() {
     loop {
-        sleep(TICK).await;
+        sleep(EARLY_TIMER).await;
     }
 }
 

@@ -71,6 +71,7 @@ impl AuditStore for FileStore {
     ) -> io::Result<Vec<OverQuota>> {
         let mut lines = Lines::after(&self.head, records.len());
         if self.carries_open_intents {
+            // Oldest first, because a hash map has no order.
             let mut intents: Vec<_> = self.open_intents.values().collect();
             intents.sort_unstable_by(|a, b| (a.at, &a.request_id).cmp(&(b.at, &b.request_id)));
             for intent in intents {

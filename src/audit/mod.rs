@@ -22,18 +22,18 @@ mod report;
 mod sink;
 mod store;
 mod verify;
+mod wake_up;
 mod writer;
 
 use std::{
     future::{self, Future},
-    io, mem,
+    io,
     sync::Arc,
-    task::Poll,
     thread,
     time::Duration,
 };
 
-use tokio::{runtime::Handle, sync::oneshot, task::yield_now, time::timeout};
+use tokio::{runtime::Handle, sync::oneshot, time::timeout};
 
 pub(crate) use self::{
     cases::is_in_use,
@@ -55,6 +55,7 @@ use self::{
     postgres_store::PostgresStore,
     queue::{Job, Queue, Status},
     store::{AuditStore, Rejection},
+    wake_up::WakeUp,
     writer::Writer,
 };
 use crate::{
@@ -64,10 +65,6 @@ use crate::{
     postgres::Database,
     proto::ErrorReason,
 };
-
-/// Number of checks for I/O in a row, without a new record, after which the writer is woken. With fewer, there are more
-/// and smaller batches, which cost more CPU time.
-const MAX_UNCHANGED: u32 = 3;
 
 /// Handle of the audit log. It contains `None` if the configuration disables the audit log.
 #[derive(Clone)]
@@ -92,29 +89,6 @@ struct OnDrop<F: Fn()>(F);
 impl<F: Fn()> Drop for OnDrop<F> {
     fn drop(&mut self) {
         (self.0)();
-    }
-}
-
-/// Wakes the writer when dropped.
-struct WakeOnDrop(Arc<Queue>);
-
-impl WakeOnDrop {
-    /// Waits while calls add more records, so that the writer is woken once for all of them. A single record waits only
-    /// for the tasks that are ready now.
-    async fn gather(self) {
-        after_ready_tasks().await;
-        let (mut records, mut unchanged) = (self.0.records(), 0);
-        while records > 1 && unchanged < MAX_UNCHANGED {
-            yield_now().await;
-            let before = mem::replace(&mut records, self.0.records());
-            unchanged = if records > before { 0 } else { unchanged + 1 };
-        }
-    }
-}
-
-impl Drop for WakeOnDrop {
-    fn drop(&mut self) {
-        self.0.wake();
     }
 }
 
@@ -265,9 +239,12 @@ impl Audit {
         let is_outcome = record.is_outcome();
         let (job, pending) = Job::new(record);
         let pushed = queue.as_ref().map(|queue| queue.push(job));
-        let is_first = pushed == Some(Some(true));
+        let first = pushed.as_ref().and_then(Option::as_ref);
+        let first = first.filter(|added| added.is_first_of_runtime);
         // The writer is woken even if the future is dropped.
-        let wake = queue.filter(|_| is_first).map(WakeOnDrop);
+        let wake_up = queue
+            .zip(first)
+            .map(|(queue, added)| WakeUp::new(queue, added.batch));
         async move {
             match pushed {
                 None => return Ok(()),
@@ -275,8 +252,8 @@ impl Audit {
                 Some(None) => return Err(unavailable("the writer does not keep up")),
                 Some(Some(_)) => {}
             }
-            if let Some(wake) = wake {
-                wake.gather().await;
+            if let Some(wake_up) = wake_up {
+                wake_up.after_more_records().await;
             }
             let result = pending.wait(limit.min(WRITE_TIMEOUT)).await;
             match result {
@@ -287,21 +264,6 @@ impl Audit {
             }
         }
     }
-}
-
-/// Waits until the tasks that are ready now have run. Unlike `tokio::task::yield_now`, does not wait until the runtime
-/// has also checked for I/O, which takes a system call.
-async fn after_ready_tasks() {
-    let mut yielded = false;
-    future::poll_fn(|context| {
-        if yielded {
-            return Poll::Ready(());
-        }
-        yielded = true;
-        context.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
 }
 
 fn unavailable(context: &str) -> Failure {

@@ -78,8 +78,8 @@ impl Job {
     }
 }
 
-/// Wakes callers with one task for each of their runtimes, because waking each caller separately from another thread
-/// costs a system call.
+/// Wakes the callers of each runtime with one task, because waking each of them from another thread costs a system call.
+/// A single caller needs no task.
 pub(super) fn wake(waiters: Vec<Waiter>) {
     let mut groups: Vec<(Handle, Vec<_>)> = Vec::new();
     for Waiter { runtime, woken } in waiters {
@@ -90,7 +90,9 @@ pub(super) fn wake(waiters: Vec<Waiter>) {
         }
     }
     for (runtime, group) in groups {
-        runtime.spawn(async move { drop(group) });
+        if group.len() > 1 {
+            runtime.spawn(async move { drop(group) });
+        }
     }
 }
 
@@ -120,6 +122,15 @@ impl Batch {
     const fn records(&self) -> usize {
         self.intents.len() + self.outcomes.len()
     }
+}
+
+/// Where a record was added.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Added {
+    /// Number of the batch.
+    pub(super) batch: u64,
+    /// Whether it is the first record of its runtime in the batch.
+    pub(super) is_first_of_runtime: bool,
 }
 
 /// State of the writer and of the records that are not written yet.
@@ -152,6 +163,8 @@ impl Status {
 #[derive(Default)]
 struct State {
     next: Batch,
+    /// Number of the next batch.
+    number: u64,
     closed: bool,
     status: Status,
 }
@@ -165,12 +178,16 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    /// Adds a record. Returns `None` if the queue is full; a lost outcome of a call is counted and logged. Otherwise
-    /// returns whether the record is the first one of its runtime in the batch, in which case the caller must call
-    /// [`Queue::wake`].
-    pub(super) fn push(&self, job: Job) -> Option<bool> {
+    /// Adds a record. Returns `None` if the queue is full; a lost outcome of a call is counted and logged. If
+    /// the record is the first one of its runtime in the batch, the caller must call [`Queue::wake`].
+    pub(super) fn push(&self, job: Job) -> Option<Added> {
         let mut state = crate::lock(&self.state);
-        let State { next, status, .. } = &mut *state;
+        let State {
+            next,
+            number,
+            status,
+            ..
+        } = &mut *state;
         if next.records() >= CAPACITY && !job.record.ends_intent {
             if job.record.is_outcome() {
                 status.lost += 1;
@@ -181,8 +198,8 @@ impl Queue {
         let is_outcome = !job.record.is_intent();
         status.pending += usize::from(is_outcome);
         let runtime = job.waiter.runtime.id();
-        let first = !next.runtimes.contains(&runtime);
-        if first {
+        let is_first_of_runtime = !next.runtimes.contains(&runtime);
+        if is_first_of_runtime {
             next.runtimes.push(runtime);
         }
         if is_outcome {
@@ -190,7 +207,10 @@ impl Queue {
         } else {
             next.intents.push(job);
         }
-        Some(first)
+        Some(Added {
+            batch: *number,
+            is_first_of_runtime,
+        })
     }
 
     pub(super) fn status(&self) -> Status {
@@ -201,9 +221,9 @@ impl Queue {
         change(&mut crate::lock(&self.state).status);
     }
 
-    /// Wakes the writer, unless it has taken all records.
-    pub(super) fn wake(&self) {
-        if self.records() > 0 {
+    /// Wakes the writer, unless it has taken the batch with this number.
+    pub(super) fn wake(&self, batch: u64) {
+        if self.records_of(batch) > 0 {
             self.changed.notify_one();
         }
     }
@@ -231,6 +251,7 @@ impl Queue {
             .wait_timeout_while(crate::lock(&self.state), limit, idle);
         let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
         let batch = std::mem::take(&mut state.next);
+        state.number += 1;
         (!state.closed || !batch.is_empty()).then_some(batch)
     }
 
@@ -239,9 +260,14 @@ impl Queue {
         crate::lock(&self.state).next.intents.len()
     }
 
-    /// Returns the number of records in the queue.
-    pub(super) fn records(&self) -> usize {
-        crate::lock(&self.state).next.records()
+    /// Returns the number of records in the batch with this number, or 0 if the writer has taken it.
+    pub(super) fn records_of(&self, batch: u64) -> usize {
+        let state = crate::lock(&self.state);
+        if state.number == batch {
+            state.next.records()
+        } else {
+            0
+        }
     }
 
     /// Returns the number of records in the queue, and the time at which the oldest of them was added.
@@ -281,14 +307,22 @@ mod tests {
         let queue = Queue::default();
         let first = outcome(false);
         let oldest = first.queued_at;
-        assert_eq!(queue.push(first), Some(true));
+        assert!(
+            queue
+                .push(first)
+                .is_some_and(|added| added.is_first_of_runtime)
+        );
         for _ in 1..CAPACITY {
-            assert_eq!(queue.push(outcome(false)), Some(false));
+            assert!(
+                queue
+                    .push(outcome(false))
+                    .is_some_and(|added| !added.is_first_of_runtime)
+            );
         }
         assert_eq!(queue.push(outcome(false)), None);
         // A finding can be made again, so it is not counted as lost.
         assert_eq!(queue.push(job(Event::Reconciled, false)), None);
-        assert_eq!(queue.push(outcome(true)), Some(false));
+        assert!(queue.push(outcome(true)).is_some());
         assert_eq!(queue.waiting(), (CAPACITY + 1, Some(oldest)));
         let status = queue.status();
         assert_eq!((status.pending, status.lost), (CAPACITY + 1, 1));

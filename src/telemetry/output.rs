@@ -1,4 +1,4 @@
-//! Standard error behind a bounded buffer and a dedicated thread, so that logging never waits for the reader.
+//! Standard error behind a bounded queue and the log thread, so that logging never waits for the reader.
 
 use std::{
     io::{self, ErrorKind, Write as _},
@@ -20,12 +20,13 @@ use super::format::LogFormat;
 const MAX_QUEUED_BYTES: usize = 8 * 1024 * 1024;
 /// Capacity that a buffer keeps when its lines are written, in bytes.
 const RETAINED_BYTES: usize = 256 * 1024;
-/// Minimum time between two writes to gather lines, because waking the thread for each line costs two context switches.
+/// Time for which the log thread collects lines after it has written some. Waking it for each line would cost two
+/// context switches per line.
 const GATHER_TIME: Duration = Duration::from_millis(5);
 /// Maximum number of bytes in one write, unless a single line is longer. Linux writes up to `PIPE_BUF` bytes to a pipe
 /// atomically (pipe(7)).
 const MAX_WRITE_BYTES: usize = 4_096;
-/// Maximum time to wait for the remaining lines when the log ends.
+/// Maximum time to wait for the remaining lines when [`OutputGuard`] is dropped.
 const END_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Number of lines that were not written because the queue was full or standard error failed.
@@ -45,14 +46,15 @@ struct Queue {
 
 #[derive(Default)]
 struct State {
-    /// Lines that the thread has not taken yet.
+    /// Lines that the log thread has not taken yet.
     lines: Vec<u8>,
-    /// Number of bytes that the thread has taken and may not have written yet.
+    /// Number of bytes that the log thread has taken and not written yet.
     taken: usize,
-    /// Whether the thread waits for lines.
+    /// Whether the log thread waits for lines.
     idle: bool,
-    /// Whether the thread ends when all lines are written.
+    /// Whether the log thread ends when all lines are written.
     closed: bool,
+    /// Whether the log thread has ended.
     ended: bool,
 }
 
@@ -75,7 +77,6 @@ impl Queue {
     /// Waits for lines, and exchanges them for an empty buffer. Returns `None` when the queue is closed and empty.
     fn take(&self, empty: Vec<u8>) -> Option<Vec<u8>> {
         let mut state = crate::lock(&self.state);
-        state.taken = 0;
         state.idle = true;
         let wait = |state: &mut State| state.lines.is_empty() && !state.closed;
         let waited = self.changed.wait_while(state, wait);
@@ -86,12 +87,19 @@ impl Queue {
         (!lines.is_empty()).then_some(lines)
     }
 
-    /// Waits for [`GATHER_TIME`], or until the queue is closed.
+    /// Waits for [`GATHER_TIME`], or until the queue is closed. Does not wait if many lines are queued.
     fn pause(&self) {
         let state = crate::lock(&self.state);
         let _state = self
             .changed
-            .wait_timeout_while(state, GATHER_TIME, |state| !state.closed);
+            .wait_timeout_while(state, GATHER_TIME, |state| {
+                !state.closed && state.lines.len() < RETAINED_BYTES
+            });
+    }
+
+    /// Records that this number of bytes was written.
+    fn release(&self, bytes: usize) {
+        crate::lock(&self.state).taken -= bytes;
     }
 
     fn is_empty(&self) -> bool {
@@ -126,11 +134,7 @@ impl Output {
     /// Starts the thread. Returns an error if that is not possible.
     pub fn start(format: LogFormat) -> io::Result<(Self, OutputGuard)> {
         let queue = Arc::<Queue>::default();
-        let output = Self {
-            format,
-            queue: Arc::clone(&queue),
-        };
-        let guard = OutputGuard(Arc::clone(&queue));
+        let thread_queue = Arc::clone(&queue);
         let mut stderr = StandardError {
             format,
             reported: 0,
@@ -139,9 +143,10 @@ impl Output {
         thread::Builder::new()
             .name("log".to_owned())
             .spawn(move || {
+                let queue = thread_queue;
                 let mut buffer = Vec::new();
                 while let Some(mut lines) = queue.take(buffer) {
-                    stderr.write_lines(&lines);
+                    stderr.write_lines(&lines, |bytes| queue.release(bytes));
                     if queue.is_empty() {
                         stderr.report_dropped();
                     }
@@ -152,7 +157,8 @@ impl Output {
                 }
                 queue.update(|state| state.ended = true);
             })?;
-        Ok((output, guard))
+        let guard = OutputGuard(Arc::clone(&queue));
+        Ok((Self { format, queue }, guard))
     }
 
     pub const fn format(&self) -> LogFormat {
@@ -168,7 +174,7 @@ impl Output {
     }
 }
 
-/// Standard error, in the thread.
+/// Writes to standard error. Owned by the log thread.
 struct StandardError {
     format: LogFormat,
     /// The number of dropped lines that the log has reported.
@@ -178,12 +184,14 @@ struct StandardError {
 }
 
 impl StandardError {
-    /// Writes lines, as many as possible at once, and counts those that were not written completely as dropped.
-    fn write_lines(&mut self, mut lines: &[u8]) {
+    /// Writes lines, as many as possible at once, and counts those that were not written completely as dropped. Passes the
+    /// number of bytes of each write to `done`.
+    fn write_lines(&mut self, mut lines: &[u8], done: impl Fn(usize)) {
         while !lines.is_empty() {
             let (first, rest) = lines.split_at(length_of_write(lines));
             let dropped = self.write(first);
             DROPPED.fetch_add(dropped, Ordering::Relaxed);
+            done(first.len());
             lines = rest;
         }
     }
@@ -275,11 +283,21 @@ mod tests {
         let queue = Queue::default();
         let half = vec![b'x'; MAX_QUEUED_BYTES / 2];
         assert!(queue.push(&half));
-        let taken = queue.take(Vec::new());
-        assert_eq!(taken.map(|lines| lines.len()), Some(half.len()));
+        assert_eq!(queue.take(Vec::new()), Some(half.clone()));
         assert!(queue.push(&half));
         assert!(!queue.push(b"x"));
-        assert!(queue.take(Vec::new()).is_some());
+        queue.release(1);
         assert!(queue.push(b"x"));
+        assert!(!queue.push(b"x"));
+    }
+
+    #[test]
+    fn closed_queue_ends_after_its_lines() {
+        let queue = Queue::default();
+        assert!(queue.push(b"x\n"));
+        queue.update(|state| state.closed = true);
+        queue.pause();
+        assert_eq!(queue.take(Vec::new()), Some(b"x\n".to_vec()));
+        assert_eq!(queue.take(Vec::new()), None);
     }
 }

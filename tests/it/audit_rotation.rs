@@ -141,11 +141,12 @@ async fn rotation_under_load_keeps_chain_and_open_intents() {
         wait_until("a new file", async || file_size(&file) > 0).await;
     }
     load.join_all().await;
+    let reopened = || Process::log_records(&folder, REOPENED_MESSAGE).len();
+    wait_until("the log lines", async || reopened() == 5).await;
     process.kill();
     files.push(file.clone());
 
     verify_files(&files, "2 open intents");
-    assert_eq!(Process::log_records(&folder, REOPENED_MESSAGE).len(), 5);
 
     Process::start(&folder).stop();
     let closed_intents: Vec<Value> = records(&file);

@@ -38,7 +38,7 @@ pub const HTTP_1: Alpn = &[b"http/1.1"];
 /// Offers HTTP/2, and HTTP/1.1 for servers that do not support HTTP/2.
 pub const HTTP_2_OR_1: Alpn = &[b"h2", b"http/1.1"];
 
-/// Number of headers that most requests have at most.
+/// Typical maximum number of headers of a request.
 const TYPICAL_HEADERS: usize = 8;
 
 const DOCUMENT: Operation = Operation {

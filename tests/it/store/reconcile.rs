@@ -234,7 +234,9 @@ async fn outcome_after_a_finding_is_lost_and_reported() {
     })
     .await;
     let records = store.records();
-    let logged = Process::log_records(&separated.folder, "audit outcome lost");
+    let logged = || Process::log_records(&separated.folder, "audit outcome lost");
+    wait_until("the loss is logged", async || !logged().is_empty()).await;
+    let logged = logged();
     assert_eq!(logged.len(), 1);
     assert_eq!(logged[0]["outcome"], "deleted");
     assert_eq!(logged[0]["request_id"], records[0]["request_id"]);
