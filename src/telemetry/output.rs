@@ -118,7 +118,7 @@ pub struct Output {
     queue: Arc<Queue>,
 }
 
-/// Writes the remaining lines when dropped, and waits for that at most [`END_TIMEOUT`].
+/// Writes the remaining lines when dropped, and waits for that at most one second.
 pub struct OutputGuard(Arc<Queue>);
 
 impl Drop for OutputGuard {
