@@ -227,7 +227,8 @@ impl Audit {
 
     /// Queues a record, and returns a future that waits until it is written. The future returns `Ok` when an intent is
     /// synced (if the configuration requires a sync) or an outcome is written. Fails if the queue is full, if the write
-    /// fails, if the quota of the caller is used up, or if it takes longer than `limit` or [`WRITE_TIMEOUT`]. After a
+    /// fails, if the quota of the caller is used up, or if it takes longer than `limit` or [`WRITE_TIMEOUT`], which begin
+    /// when the writer is woken, at most a few milliseconds after the call of this function. After a
     /// failed write, an outcome is retained until the file works again; an intent is not, because its call is refused.
     /// Returns `Ok` for an outcome of a call that a full queue has lost, which is logged at once.
     pub(crate) fn record(

@@ -147,6 +147,7 @@ async fn rotation_under_load_keeps_chain_and_open_intents() {
     files.push(file.clone());
 
     verify_files(&files, "2 open intents");
+    assert_eq!(reopened(), 5);
 
     Process::start(&folder).stop();
     let closed_intents: Vec<Value> = records(&file);

@@ -19,8 +19,8 @@ use crate::authorization;
 
 /// Far more calls than the number whose log lines at level `trace` fill the queue of 8 MiB and the buffer of a pipe.
 const MAX_CALLS: usize = 5_000;
-/// Number of calls after which the dropped lines are counted.
-const CALLS: usize = 100;
+/// Number of calls between two counts of the dropped lines.
+const CALLS_PER_COUNT: usize = 100;
 /// Far below the limit of a drain, because no call is in progress when the server stops.
 const LONGEST_STOP: Duration = Duration::from_secs(10);
 
@@ -39,7 +39,7 @@ async fn call_until_lines_are_dropped(process: &Process, admin: &str) {
     for number in 0..MAX_CALLS {
         let response = client.delete_batch_node_user(batch_request("alice")).await;
         assert!(response.is_ok(), "call {number}: {response:?}");
-        if number % CALLS == 0 && dropped_lines(admin).await > 0 {
+        if number % CALLS_PER_COUNT == 0 && dropped_lines(admin).await > 0 {
             return;
         }
     }
