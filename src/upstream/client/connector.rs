@@ -1,19 +1,16 @@
 //! Opens connections to upstreams: name resolution, TCP with keepalive, and TLS where the URL says `https`.
 
-use std::{
-    error::Error,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::time::Duration;
 
-use futures_util::future::BoxFuture;
+use futures_util::{FutureExt as _, future::BoxFuture};
 use http::Uri;
-use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
-use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioIo};
+use hyper_rustls::HttpsConnector;
+use hyper_util::client::legacy::connect::HttpConnector;
 use rustls::ClientConfig;
-use tokio::{net::TcpStream, time::timeout};
-use tower::Service;
+use tokio::time::timeout;
+use tower::{BoxError, ServiceExt as _};
 
+use super::connection::Stream;
 use crate::upstream::{
     resolver::{Resolver, without_link_local},
     response::CONNECT_TIMEOUT,
@@ -42,22 +39,12 @@ impl Connector {
         tcp.set_tcp_user_timeout(Some(KEEPALIVE * 2));
         Self(HttpsConnector::from((tcp, tls)))
     }
-}
 
-impl Service<Uri> for Connector {
-    type Response = MaybeHttpsStream<TokioIo<TcpStream>>;
-    type Error = Box<dyn Error + Send + Sync>;
-    type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.0.poll_ready(cx)
-    }
-
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        let connecting = self.0.call(uri);
-        Box::pin(async move {
-            let connected = timeout(CONNECT_TIMEOUT, connecting).await;
+    /// Opens a connection to the host of a URI.
+    pub fn connect(&self, uri: Uri) -> BoxFuture<'static, Result<Stream, BoxError>> {
+        let connecting = timeout(CONNECT_TIMEOUT, self.0.clone().oneshot(uri));
+        Box::pin(connecting.map(|connected| {
             connected.unwrap_or_else(|_| Err("there was no connection in time".into()))
-        })
+        }))
     }
 }

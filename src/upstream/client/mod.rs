@@ -1,8 +1,10 @@
-//! The HTTP client for targets, token endpoints and the signing keys of issuers: `hyper_util`'s pooled client with
-//! HTTP/1.1, HTTP/2 and TLS. The client follows no redirects, uses no proxies, resolves no host name to a link-local
+//! The HTTP client for targets, token endpoints and the signing keys of issuers: pools of connections with HTTP/1.1,
+//! HTTP/2 and TLS. The client follows no redirects, uses no proxies, resolves no host name to a link-local
 //! address and limits the length of bodies. It never sends a request twice.
 
+mod connection;
 mod connector;
+mod pool;
 mod pools;
 mod receive;
 #[cfg(test)]
@@ -13,9 +15,8 @@ use bytes::Bytes;
 use http::{
     HeaderValue, Method, StatusCode, Uri,
     header::{ACCEPT, USER_AGENT},
-    uri::{Authority, PathAndQuery, Scheme},
 };
-use url::{Position, Url};
+use url::Url;
 
 pub use self::pools::{Alpn, Change};
 use self::{
@@ -72,8 +73,6 @@ pub fn sensitive_header(text: &str) -> Result<HeaderValue, Failure> {
 /// A client for one host. Clones share connections and certificate authorities.
 #[derive(Clone)]
 pub struct Client {
-    scheme: Scheme,
-    authority: Authority,
     pools: Pools,
     metrics: RequestMetrics,
 }
@@ -88,11 +87,7 @@ impl Client {
         alpn: Alpn,
         metrics: RequestMetrics,
     ) -> Result<Self, String> {
-        let unusable = |error: http::uri::InvalidUri| format!("{url}: {}", describe(&error));
-        let authority = &url[Position::BeforeHost..Position::AfterPort];
         Ok(Self {
-            scheme: url.scheme().parse().map_err(unusable)?,
-            authority: authority.parse().map_err(unusable)?,
             pools: Pools::new(url, trust, roots, alpn)?,
             metrics,
         })
@@ -160,32 +155,19 @@ impl Client {
         let (mut head, body) = request.into_parts();
         let other_host = head.uri.authority().map(|_| head.uri.to_string());
         let other_host = other_host.and_then(|uri| Url::parse(&uri).ok());
-        let url = other_host.as_ref().unwrap_or(&self.pools.url);
+        let url = other_host.as_ref().unwrap_or(self.pools.url());
         let span = RequestSpan::begin(operation, &self.metrics, url, &mut head, options.limits);
-        head.uri = self.absolute(head.uri);
         let tracker = WriteTracker::default();
         let body = TrackedBody::new(body, &tracker);
-        let request = http::Request::from_parts(head, body);
-        let response = self.pools.request(request);
+        // Boxed, because it is moved through the futures below.
+        let request = Box::new(http::Request::from_parts(head, body));
         async move {
-            let response = receive::receive(response, &tracker, &options).await;
+            let response = match self.pools.pool(request.uri()) {
+                Ok(pool) => receive::receive(&pool, request, &tracker, &options).await,
+                Err(error) => Err(RequestError::Unreachable(describe(&error))),
+            };
             span.end(&response);
             response
         }
-    }
-
-    /// Adds the scheme and the host of the client to a URI that consists only of a path and a query.
-    fn absolute(&self, uri: Uri) -> Uri {
-        if uri.authority().is_some() {
-            return uri;
-        }
-        let mut parts = uri.into_parts();
-        parts.scheme = Some(self.scheme.clone());
-        parts.authority = Some(self.authority.clone());
-        parts
-            .path_and_query
-            .get_or_insert_with(|| PathAndQuery::from_static("/"));
-        // A URI with a scheme, an authority and a path is always valid.
-        Uri::from_parts(parts).unwrap_or_default()
     }
 }
