@@ -24,8 +24,8 @@ const MAX_COUNT: usize = 1024;
 const EARLY_TIMER: Duration = Duration::from_millis(500);
 
 thread_local! {
-    /// Index of this thread among the workers; 0 on other threads.
-    static INDEX: Cell<usize> = const { Cell::new(0) };
+    /// Index of this thread among the workers, or `usize::MAX` on other threads.
+    static INDEX: Cell<usize> = const { Cell::new(usize::MAX) };
 }
 
 /// Returns the number of workers: `TOKIO_WORKER_THREADS`, or the number of CPUs that this process may use.
@@ -100,16 +100,43 @@ async fn keep_early_timer() {
     }
 }
 
-/// One value for each worker.
+/// One value for each worker, and one for the other threads.
 pub(crate) struct PerRuntime<T>(Box<[T]>);
 
 impl<T> PerRuntime<T> {
     pub(crate) fn new(create: impl FnMut() -> T) -> Self {
-        Self(std::iter::repeat_with(create).take(count()).collect())
+        Self(std::iter::repeat_with(create).take(count() + 1).collect())
     }
 
     /// Returns the value of the worker that runs on this thread.
     pub(crate) fn current(&self) -> &T {
-        &self.0[INDEX.get() % self.0.len()]
+        &self.0[INDEX.get().min(self.0.len() - 1)]
+    }
+}
+
+/// A cancellation token with a child for each worker. Calls use the child of their worker, because the workers would
+/// contend for the lock of a shared token.
+pub(crate) struct WorkerToken {
+    parent: CancellationToken,
+    children: PerRuntime<CancellationToken>,
+}
+
+impl WorkerToken {
+    pub(crate) fn new() -> Self {
+        let parent = CancellationToken::new();
+        Self {
+            children: PerRuntime::new(|| parent.child_token()),
+            parent,
+        }
+    }
+
+    /// Cancels the tokens of all workers.
+    pub(crate) fn cancel(&self) {
+        self.parent.cancel();
+    }
+
+    /// Returns the token of the worker that runs on this thread.
+    pub(crate) fn current(&self) -> CancellationToken {
+        self.children.current().clone()
     }
 }

@@ -31,6 +31,7 @@ use crate::{
     config::{Config, JwtIssuer},
     metrics::{Metrics, Snapshot},
     postgres::{self, Database},
+    runtimes::WorkerToken,
     telemetry, trace,
     upstream::registry::Targets,
 };
@@ -55,7 +56,7 @@ pub struct Shared {
     /// Cancelled when the server stops and refuses new calls.
     pub(crate) draining: CancellationToken,
     /// Cancelled when the drain exceeds its time limit. The deadlines of all calls then end immediately.
-    pub(crate) halt: CancellationToken,
+    pub(crate) halt: WorkerToken,
 }
 
 impl Shared {
@@ -85,7 +86,7 @@ impl Shared {
             max_calls,
             tasks: TaskTracker::new(),
             draining: CancellationToken::new(),
-            halt: CancellationToken::new(),
+            halt: WorkerToken::new(),
         })
     }
 

@@ -47,7 +47,7 @@ impl Operation {
     /// Makes the checks that precede the audit intent and all upstream requests, in the documented order. Returns the
     /// deadline and the work, or the failure of the first check that fails.
     fn admit<W>(&mut self, work: Option<W>) -> Result<(Deadline, W), Failure> {
-        if self.shared.draining.is_cancelled() {
+        if self.shared.tasks.is_closed() {
             return Err(Failure::new(ErrorReason::ShuttingDown, "draining"));
         }
         let Some(deadline) = self.call.deadline.clone() else {
@@ -79,7 +79,7 @@ impl Operation {
         if !self.request.fields.validate_only {
             self.slot = self.take_slot(caller)?;
         }
-        Ok((deadline.with_cancellation(self.shared.halt.clone()), work))
+        Ok((deadline.with_cancellation(self.shared.halt.current()), work))
     }
 
     /// Sets why the caller was refused after its authentication, and counts it.

@@ -1,6 +1,9 @@
 //! The deadline of a call, which ends everything that the call waits for.
 
-use std::{future::Future, time::Duration};
+use std::{
+    future::{Future, pending},
+    time::Duration,
+};
 
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -14,14 +17,15 @@ pub const MIN_ATTEMPT: Duration = Duration::from_millis(250);
 #[derive(Clone, Debug)]
 pub struct Deadline {
     at: Instant,
-    halt: CancellationToken,
+    /// Cancelled if the server must stop.
+    halt: Option<CancellationToken>,
 }
 
 impl Deadline {
     pub fn at(moment: Instant) -> Self {
         Self {
             at: moment,
-            halt: CancellationToken::new(),
+            halt: None,
         }
     }
 
@@ -39,12 +43,16 @@ impl Deadline {
 
     /// Sets the token that makes the deadline pass when it is cancelled.
     pub fn with_cancellation(self, halt: CancellationToken) -> Self {
-        Self { halt, ..self }
+        Self {
+            halt: Some(halt),
+            ..self
+        }
     }
 
     /// Returns whether the deadline has passed because the server must stop.
     pub fn is_cancelled(&self) -> bool {
-        self.halt.is_cancelled()
+        let halt = self.halt.as_ref();
+        halt.is_some_and(CancellationToken::is_cancelled)
     }
 
     /// Returns the time until the deadline, or zero if it has passed.
@@ -62,11 +70,17 @@ impl Deadline {
 
     /// Waits for `work` until the deadline. Returns `None` if the deadline passes first.
     pub async fn bound<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        let halted = async {
+            match &self.halt {
+                Some(halt) => halt.cancelled().await,
+                None => pending().await,
+            }
+        };
         tokio::select! {
             biased;
             done = work => Some(done),
             () = sleep_until(self.at) => None,
-            () = self.halt.cancelled() => None,
+            () = halted => None,
         }
     }
 
