@@ -23,9 +23,9 @@ const RETAINED_BYTES: usize = 256 * 1024;
 /// Time for which the log thread collects lines after it has written some. Waking it for each line would cost two
 /// context switches per line.
 const GATHER_TIME: Duration = Duration::from_millis(5);
-/// Maximum number of bytes in one write, unless a single line is longer. Linux writes up to `PIPE_BUF` bytes to a pipe
-/// atomically (pipe(7)).
-const MAX_WRITE_BYTES: usize = 4_096;
+/// Maximum number of bytes in one write, unless a single line is longer: the usual capacity of a pipe (pipe(7)). The
+/// queue has space for new lines after each write.
+const MAX_WRITE_BYTES: usize = 65_536;
 /// Maximum time to wait for the remaining lines when [`OutputGuard`] is dropped.
 const END_TIMEOUT: Duration = Duration::from_secs(1);
 
