@@ -4,6 +4,7 @@
 
 use std::{
     convert::Infallible,
+    mem,
     panic::AssertUnwindSafe,
     pin::pin,
     sync::Arc,
@@ -11,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use futures_util::future::{BoxFuture, FutureExt as _};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header::CONTENT_TYPE};
 use http_body_util::Full;
@@ -100,18 +102,22 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         // `poll_ready` was called on this service and not on its clone, so the call must use this service.
         let clone = self.inner.clone();
-        let inner = std::mem::replace(&mut self.inner, clone);
+        let mut inner = mem::replace(&mut self.inner, clone);
         let handler = Arc::clone(&self.handler);
-        Box::pin(async move { Ok(handler.call(inner, request).await) })
+        Box::pin(async move { Ok(handler.call(&mut inner, &mut request).await) })
     }
 }
 
 impl CallHandler {
-    async fn call(&self, inner: impl Services, request: Request<Body>) -> Response<ResponseBody> {
-        if let Some(refusal) = refuse_other_protocols(&request) {
+    async fn call(
+        &self,
+        inner: &mut impl Services,
+        request: &mut Request<Body>,
+    ) -> Response<ResponseBody> {
+        if let Some(refusal) = refuse_other_protocols(request) {
             return with_request_id(refusal, None, None);
         }
         let peer = request.extensions().get::<Peer>();
@@ -120,7 +126,7 @@ impl CallHandler {
         let rpc = rpcs::rpc(path);
         let kind = MethodKind::of(path, rpc.is_some());
         let call = Arc::new(CallContext::of_request(
-            &request,
+            request,
             rpc,
             endpoints,
             &self.shared,
@@ -129,8 +135,7 @@ impl CallHandler {
         let permit = admit(kind, request.extensions(), permits, &self.shared);
         let (permit, response) = match permit {
             Ok(permit) => {
-                let received = self.receive(request, kind, &call);
-                let response = AssertUnwindSafe(self.respond(inner, received, &call));
+                let response = AssertUnwindSafe(self.respond(inner, request, kind, &call));
                 let response = response.catch_unwind().await;
                 (permit, response.unwrap_or_else(|_| panicked(&call)))
             }
@@ -147,13 +152,15 @@ impl CallHandler {
     /// its message. If the caller has disconnected, the response is empty.
     async fn respond(
         &self,
-        mut inner: impl Services,
-        received: BoxFuture<'_, Result<Request<Body>, Rejection>>,
-        call: &CallContext,
+        inner: &mut impl Services,
+        request: &mut Request<Body>,
+        kind: MethodKind,
+        call: &Arc<CallContext>,
     ) -> Response<Body> {
-        let failure = match received.await {
-            Ok(request) => {
-                let Ok(response) = inner.call(request).await;
+        let failure = match self.receive(request, kind, call).await {
+            Ok(()) => {
+                request.extensions_mut().insert(Arc::clone(call));
+                let Ok(response) = inner.call(mem::take(request)).await;
                 match transport_errors::failure(response.headers()) {
                     Some(failure) => failure,
                     None => return response,
@@ -168,79 +175,75 @@ impl CallHandler {
         self.refuse(call, failure).await
     }
 
-    /// Makes the checks that apply to this kind of method, and returns the request with the context of the call.
-    /// Returns a boxed future, so that the large future is freed before the handler runs.
-    fn receive<'a>(
-        &'a self,
-        request: Request<Body>,
+    /// Makes the checks that apply to this kind of method, and reads the message of the request.
+    async fn receive(
+        &self,
+        request: &mut Request<Body>,
         kind: MethodKind,
-        call: &'a Arc<CallContext>,
-    ) -> BoxFuture<'a, Result<Request<Body>, Rejection>> {
-        Box::pin(async move {
-            let mut request = match kind {
-                MethodKind::Rpc => self.receive_rpc(request, call).await?,
-                MethodKind::Health => {
-                    let needs_identity = self.health_needs_identity;
-                    let request = self.check_caller(needs_identity, request, call).await?;
-                    self.read_message(request, call).await?
-                }
-                MethodKind::Reflection => {
-                    let needs_identity = self.reflection_needs_identity;
-                    use_current_version(self.check_caller(needs_identity, request, call).await?)
-                }
-                MethodKind::Unknown => request,
-            };
-            request.extensions_mut().insert(Arc::clone(call));
-            Ok(request)
-        })
+        call: &CallContext,
+    ) -> Result<(), Rejection> {
+        match kind {
+            MethodKind::Rpc => self.receive_rpc(request, call).await,
+            MethodKind::Health => {
+                let needs_identity = self.health_needs_identity;
+                self.check_caller(needs_identity, request, call).await?;
+                self.read_message(request, call).await
+            }
+            MethodKind::Reflection => {
+                let needs_identity = self.reflection_needs_identity;
+                self.check_caller(needs_identity, request, call).await?;
+                use_current_version(request);
+                Ok(())
+            }
+            MethodKind::Unknown => Ok(()),
+        }
     }
 
-    /// Authenticates the caller of an rpc, waits for the message and returns the complete request. Callers without an
-    /// identity are not refused here but by the handler.
+    /// Authenticates the caller of an rpc, and reads the message of the request. Callers without an identity are not
+    /// refused here but by the handler.
     async fn receive_rpc(
         &self,
-        request: Request<Body>,
+        request: &mut Request<Body>,
         call: &CallContext,
-    ) -> Result<Request<Body>, Rejection> {
-        let credentials = self.credentials(&request, call);
+    ) -> Result<(), Rejection> {
+        let credentials = self.credentials(request, call);
         let mut receive = pin!(async {
             self.authenticate(credentials, call).await;
-            if let Some(violation) = metadata::violation(&request) {
+            if let Some(violation) = metadata::violation(request) {
                 return Err(refusal::invalid(violation).into());
             }
             self.read_message(request, call).await
         });
-        // Most messages arrive together with their headers.
-        if let Some(request) = receive.as_mut().now_or_never() {
-            return request;
+        if let Some(received) = receive.as_mut().now_or_never() {
+            return received;
         }
         let evicted = self.pending.add(call.peer_address());
         tokio::select! {
             biased;
-            request = receive => request,
+            received = receive => received,
             _ = evicted => Err(refusal::overloaded().into()),
         }
     }
 
     /// Checks that the caller of a health or reflection method has an identity, if it needs one, and that the metadata
-    /// is valid, and returns the request. The identity is checked only once: an admitted call continues even if the
-    /// identity of its caller expires.
+    /// is valid. The identity is checked only once: an admitted call continues even if the identity of its caller
+    /// expires.
     async fn check_caller(
         &self,
         needs_identity: bool,
-        request: Request<Body>,
+        request: &mut Request<Body>,
         call: &CallContext,
-    ) -> Result<Request<Body>, Failure> {
+    ) -> Result<(), Failure> {
         if needs_identity {
-            let credentials = self.credentials(&request, call);
+            let credentials = self.credentials(request, call);
             self.authenticate(credentials, call).await;
             let caller = call.caller();
             caller.map_err(|cause| Failure::unidentified(cause.as_str()))?;
         }
         let bad_timeout = call.deadline.is_none().then_some(BAD_TIMEOUT);
-        match metadata::violation(&request).or(bad_timeout) {
+        match metadata::violation(request).or(bad_timeout) {
             Some(violation) => Err(refusal::invalid(violation)),
-            None => Ok(request),
+            None => Ok(()),
         }
     }
 
@@ -258,25 +261,39 @@ impl CallHandler {
         call.set_caller(caller);
     }
 
-    /// Waits until the request is complete, and returns it with its message. Because of the timeout, the handler
+    /// Waits until the request is complete, and replaces its body by the message. Because of the timeout, the handler
     /// starts soon after the caller has been authenticated.
     async fn read_message(
         &self,
-        request: Request<Body>,
+        request: &mut Request<Body>,
         call: &CallContext,
-    ) -> Result<Request<Body>, Rejection> {
+    ) -> Result<(), Rejection> {
         let encoding = request.headers().get(metadata::GRPC_ENCODING);
         let is_gzip = encoding.is_some_and(|encoding| encoding == "gzip");
         if !is_gzip && encoding.is_some_and(|encoding| encoding != "identity") {
             // tonic refuses other encodings before it reads the message.
-            return Ok(request);
+            return Ok(());
         }
-        let (head, body) = request.into_parts();
-        let read = message::read(body, is_gzip, self.max_request_bytes);
-        let read = timeout(MESSAGE_TIMEOUT.min(call.time_limit()), read).await;
+        let message = {
+            let body = request.body_mut();
+            let mut read = pin!(message::read(body, is_gzip, self.max_request_bytes));
+            // Most messages arrive together with their headers.
+            match read.as_mut().now_or_never() {
+                Some(message) => message?,
+                None => Self::wait_for_message(read, call).await?,
+            }
+        };
+        *request.body_mut() = Body::new(Full::new(message));
+        Ok(())
+    }
+
+    async fn wait_for_message(
+        read: impl Future<Output = Result<Bytes, Rejection>>,
+        call: &CallContext,
+    ) -> Result<Bytes, Rejection> {
+        let limit = MESSAGE_TIMEOUT.min(call.time_limit());
         let late = |_| Failure::new(R::DeadlineExceeded, "the request message did not come");
-        let message = read.map_err(late)??;
-        Ok(Request::from_parts(head, Body::new(Full::new(message))))
+        timeout(limit, read).await.map_err(late)?
     }
 
     /// Refuses a call. Returns a boxed future, because few calls are refused.

@@ -41,7 +41,7 @@ impl From<Failure> for Rejection {
 /// (`is_gzip`). Fails if data follows the message, if a compressed message is not one gzip member, or if the caller
 /// disconnects.
 pub(super) async fn read(
-    mut body: Body,
+    body: &mut Body,
     is_gzip: bool,
     max_bytes: usize,
 ) -> Result<Bytes, Rejection> {

@@ -116,12 +116,11 @@ impl<T: ServerReflection> ServerReflection for Reflection<T> {
 }
 
 /// Changes the path of a call of `grpc.reflection.v1alpha` to that of `grpc.reflection.v1`, whose messages are the
-/// same on the wire. Returns other requests unchanged.
-pub fn use_current_version<B>(mut request: Request<B>) -> Request<B> {
+/// same on the wire. Does not change other requests.
+pub fn use_current_version<B>(request: &mut Request<B>) {
     const V1_ALPHA: &str = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo";
     const V1: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
     if request.uri().path() == V1_ALPHA {
         *request.uri_mut() = Uri::from_static(V1);
     }
-    request
 }

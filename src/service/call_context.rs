@@ -14,7 +14,7 @@ use http::{HeaderMap, HeaderName, Request};
 use opentelemetry::{Context, KeyValue};
 use tokio::time::Instant;
 use tonic::{Code, Extensions};
-use uuid::Builder;
+use uuid::{Builder, Uuid};
 
 use super::Shared;
 use crate::{
@@ -92,7 +92,7 @@ impl CallContext {
             Some(text) => parse_timeout(text).map(|time| time.min(MAX_CALL_DURATION)),
         };
         Self {
-            request_id: new_id().into(),
+            request_id: new_id(),
             path: String::new(),
             rpc: None,
             endpoints,
@@ -282,11 +282,10 @@ impl Drop for CallContext {
 }
 
 /// Returns a random UUID.
-pub(super) fn new_id() -> String {
+pub(super) fn new_id<T: for<'a> From<&'a str>>() -> T {
     // The thread-local generator makes fewer system calls than `Uuid::new_v4`.
-    Builder::from_random_bytes(rand::random())
-        .into_uuid()
-        .to_string()
+    let id = Builder::from_random_bytes(rand::random()).into_uuid();
+    T::from(id.hyphenated().encode_lower(&mut Uuid::encode_buffer()))
 }
 
 /// Returns the value of `grpc-timeout`, or an empty one, which is malformed, if it occurs more than once.

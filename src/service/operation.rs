@@ -89,17 +89,18 @@ pub(super) struct Operation {
 }
 
 impl Operation {
+    /// Returns a boxed value, because it is moved several times.
     pub(super) fn new(
         shared: Arc<Shared>,
         call: Arc<CallContext>,
         mut request: DeleteRequest,
-    ) -> Self {
+    ) -> Box<Self> {
         let in_progress = shared.tasks.token();
         let facts = CallFacts {
             identifiers: std::mem::take(&mut request.validation.identifiers),
             ..call.facts()
         };
-        Self {
+        Box::new(Self {
             shared,
             call,
             request,
@@ -113,7 +114,7 @@ impl Operation {
             permit: None,
             slot: None,
             _in_progress: in_progress,
-        }
+        })
     }
 
     pub(super) fn is_allowed(&self) -> bool {

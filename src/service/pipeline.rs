@@ -26,7 +26,7 @@ impl Operation {
     /// Runs the call through the pipeline: admission, audit intent, `work`, audit outcome. `work` is `None` if the
     /// target is not configured. Returns a boxed future, because the futures of the steps are large.
     pub(super) fn run<T, W>(
-        mut self,
+        mut self: Box<Self>,
         work: Option<impl FnOnce(CallLimits) -> W + Send + 'static>,
     ) -> BoxFuture<'static, Result<Response<T>, Status>>
     where

@@ -263,10 +263,10 @@ impl<P: Platform> Run<'_, P> {
         // The body of a response to a successful DELETE is not used.
         let no_body_status = (purpose == Purpose::Delete).then_some(success);
         let limits = self.request_limits(purpose);
+        let begun = Instant::now();
         let sent = target
             .client
             .send(operation, request, no_body_status, &limits);
-        let begun = Instant::now();
         let response = match sent.await {
             Ok(response) => response,
             Err(error) => {
