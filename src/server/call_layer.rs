@@ -9,14 +9,12 @@ use std::{
     pin::pin,
     sync::Arc,
     task::{Context, Poll},
-    time::Duration,
 };
 
-use bytes::Bytes;
 use futures_util::future::{BoxFuture, FutureExt as _};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header::CONTENT_TYPE};
 use http_body_util::Full;
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::sync::Semaphore;
 use tonic::{Code, Status, body::Body};
 use tower::Service;
 
@@ -45,9 +43,6 @@ use crate::{
         rpcs, transport_errors,
     },
 };
-
-/// Time limit for receiving the request message, which clients send right after the headers.
-const MESSAGE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The gRPC services that the layer wraps.
 pub trait Services: Service<Request<Body>, Response = Response<Body>, Error = Infallible> {}
@@ -214,6 +209,7 @@ impl CallHandler {
             }
             self.read_message(request, call).await
         });
+        // Only a call that must wait is added to the pending calls.
         if let Some(received) = receive.as_mut().now_or_never() {
             return received;
         }
@@ -261,8 +257,8 @@ impl CallHandler {
         call.set_caller(caller);
     }
 
-    /// Waits until the request is complete, and replaces its body by the message. Because of the timeout, the handler
-    /// starts soon after the caller has been authenticated.
+    /// Waits until the request is complete, and replaces its body with the message. Because of the time limit, the
+    /// handler starts soon after the caller has been authenticated.
     async fn read_message(
         &self,
         request: &mut Request<Body>,
@@ -274,26 +270,11 @@ impl CallHandler {
             // tonic refuses other encodings before it reads the message.
             return Ok(());
         }
-        let message = {
-            let body = request.body_mut();
-            let mut read = pin!(message::read(body, is_gzip, self.max_request_bytes));
-            // Most messages arrive together with their headers.
-            match read.as_mut().now_or_never() {
-                Some(message) => message?,
-                None => Self::wait_for_message(read, call).await?,
-            }
-        };
+        let max_bytes = self.max_request_bytes;
+        let time_limit = || call.time_limit();
+        let message = message::receive(request.body_mut(), is_gzip, max_bytes, time_limit).await?;
         *request.body_mut() = Body::new(Full::new(message));
         Ok(())
-    }
-
-    async fn wait_for_message(
-        read: impl Future<Output = Result<Bytes, Rejection>>,
-        call: &CallContext,
-    ) -> Result<Bytes, Rejection> {
-        let limit = MESSAGE_TIMEOUT.min(call.time_limit());
-        let late = |_| Failure::new(R::DeadlineExceeded, "the request message did not come");
-        timeout(limit, read).await.map_err(late)?
     }
 
     /// Refuses a call. Returns a boxed future, because few calls are refused.

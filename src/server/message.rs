@@ -3,18 +3,22 @@
 use std::{
     io::{self, Read as _},
     net::IpAddr,
+    pin::pin,
     sync::Mutex,
+    time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
 use flate2::bufread::GzDecoder;
+use futures_util::FutureExt as _;
 use http_body_util::BodyExt as _;
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::timeout};
 use tonic::body::Body;
 
 use super::eviction::EvictionQueue;
 use crate::{
     error::{Failure, Violation},
+    proto::ErrorReason as R,
     service::refusal,
 };
 
@@ -22,6 +26,9 @@ use crate::{
 /// over HTTP/2, "Length-Prefixed-Message").
 const PREFIX: usize = 5;
 const COMPRESSED: u8 = 1;
+
+/// Time limit for receiving the request message, which clients send right after the headers.
+const MESSAGE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why a call does not reach its handler.
 pub(super) enum Rejection {
@@ -36,15 +43,29 @@ impl From<Failure> for Rejection {
     }
 }
 
+/// Waits for the message of a request, at most for [`MESSAGE_TIMEOUT`] and for `time_limit`, which is called only if
+/// the message has not arrived yet. See [`read`].
+pub(super) async fn receive(
+    body: &mut Body,
+    is_gzip: bool,
+    max_bytes: usize,
+    time_limit: impl FnOnce() -> Duration,
+) -> Result<Bytes, Rejection> {
+    let mut read = pin!(read(body, is_gzip, max_bytes));
+    // Most messages arrive together with their headers.
+    if let Some(message) = read.as_mut().now_or_never() {
+        return message;
+    }
+    let limit = MESSAGE_TIMEOUT.min(time_limit());
+    let late = |_| Failure::new(R::DeadlineExceeded, "the request message did not come");
+    timeout(limit, read).await.map_err(late)?
+}
+
 /// Returns the only message of a request, with its prefix. Stops early if tonic refuses the message because of its
 /// prefix: the message is longer than `max_bytes`, or compressed although the request does not declare gzip
 /// (`is_gzip`). Fails if data follows the message, if a compressed message is not one gzip member, or if the caller
 /// disconnects.
-pub(super) async fn read(
-    body: &mut Body,
-    is_gzip: bool,
-    max_bytes: usize,
-) -> Result<Bytes, Rejection> {
+async fn read(body: &mut Body, is_gzip: bool, max_bytes: usize) -> Result<Bytes, Rejection> {
     let mut received = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| Rejection::Disconnected)?;
