@@ -51,9 +51,10 @@ pub struct Shared {
     /// Permits of calls in progress, from the arrival of their message to their end.
     pub(crate) call_permits: Arc<Semaphore>,
     max_calls: u32,
-    /// Tracks the calls in progress, which run to their end even if the caller disconnects.
+    /// Tracks the calls in progress, which run to their end even if the caller disconnects. Closed when the server
+    /// stops: new calls are then refused.
     pub(crate) tasks: TaskTracker,
-    /// Cancelled when the server stops and refuses new calls.
+    /// Cancelled when the server stops: ends streams, and the server is not ready any more.
     pub(crate) draining: CancellationToken,
     /// Cancelled when the drain exceeds its time limit. The deadlines of all calls then end immediately.
     pub(crate) halt: WorkerToken,

@@ -3,7 +3,6 @@
 use std::{future::Future, panic::AssertUnwindSafe, sync::Arc};
 
 use futures_util::future::{BoxFuture, FutureExt as _};
-use tokio_util::sync::CancellationToken;
 use tonic::{Code, Response, Status};
 
 use super::{
@@ -19,7 +18,10 @@ use crate::{
     error::{Effect, Failure},
     identity::Identity,
     proto::{DeleteOutcome, ErrorReason},
-    upstream::{call_limits::CallLimits, deadline::Deadline},
+    upstream::{
+        call_limits::{CallLimits, Disconnection},
+        deadline::Deadline,
+    },
 };
 
 impl Operation {
@@ -37,11 +39,11 @@ impl Operation {
             Ok(admitted) => admitted,
             Err(failure) => return async move { self.refuse(failure).await }.boxed(),
         };
-        let disconnected = CancellationToken::new();
-        let limits = CallLimits::new(deadline, disconnected.clone(), self.call.span());
+        let disconnection = Disconnection::default();
+        let limits = CallLimits::new(deadline, disconnection.clone(), self.call.span());
         // The operation holds a token of the task tracker, so a drain waits until the work ends.
         let work = async move { self.execute(&limits, work).await };
-        RunToEnd::new(work, disconnected).boxed()
+        RunToEnd::new(work, disconnection).boxed()
     }
 
     /// Makes the checks that precede the audit intent and all upstream requests, in the documented order. Returns the
@@ -128,7 +130,7 @@ impl Operation {
         if self.facts.outcome == Effect::NotSent && result.is_err() {
             self.refund_slot();
         }
-        self.caller_gone = limits.disconnected.is_cancelled();
+        self.caller_gone = limits.is_disconnected();
         match result {
             Ok((response, outcome)) => {
                 let outcome = outcome_name(outcome);

@@ -76,14 +76,15 @@ pub(super) fn handle<R: Rpc>(
         .as_ref()
         .is_some_and(|target| target.platform.acts_for_caller());
     let token = call.user_token().ok().filter(|_| acts_for_caller);
-    let order = Order {
+    // Boxed, because the futures of the call are moved with it.
+    let order = Box::new(Order {
         user,
         validate_only: fields.validate_only,
         allow_missing: fields.allow_missing,
         request_id: Arc::clone(&call.request_id),
         caller: call.caller_name(),
         caller_token: token.cloned(),
-    };
+    });
     let protects = |target: &Arc<Target<_>>| fields.is_name && target.protects(&fields.user);
     let request = DeleteRequest {
         rpc: R::NAME,
@@ -104,7 +105,7 @@ pub(super) fn handle<R: Rpc>(
 /// Runs an order on its target, and returns the result for the pipeline.
 async fn delete<R: Rpc>(
     target: Arc<Target<R::Platform>>,
-    order: Order<User<R>>,
+    order: Box<Order<User<R>>>,
     limits: CallLimits,
 ) -> Finished<R::Response> {
     let (result, report) = target.run(&order, &limits).await;

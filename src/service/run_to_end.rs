@@ -7,22 +7,23 @@ use std::{
 };
 
 use tokio::runtime::Handle;
-use tokio_util::sync::CancellationToken;
+
+use crate::upstream::call_limits::Disconnection;
 
 /// A future that polls the work of a call in place. If it is dropped before the work ends, that is, when the caller
-/// disconnects, it cancels `disconnected` and spawns a task that continues the work. Spawning a task for each call would
-/// be slower.
+/// disconnects, it records the disconnection, and spawns a task that continues the work. Spawning a task for each call
+/// would be slower.
 pub(super) struct RunToEnd<F: Future<Output: Send> + Send + 'static> {
     /// `None` during a poll, and after the work has ended or panicked.
     work: Option<Pin<Box<F>>>,
-    disconnected: CancellationToken,
+    disconnection: Disconnection,
 }
 
 impl<F: Future<Output: Send> + Send + 'static> RunToEnd<F> {
-    pub(super) fn new(work: F, disconnected: CancellationToken) -> Self {
+    pub(super) fn new(work: F, disconnection: Disconnection) -> Self {
         Self {
             work: Some(Box::pin(work)),
-            disconnected,
+            disconnection,
         }
     }
 }
@@ -48,7 +49,7 @@ impl<F: Future<Output: Send> + Send + 'static> Drop for RunToEnd<F> {
         let Some(work) = self.work.take() else {
             return;
         };
-        self.disconnected.cancel();
+        self.disconnection.record();
         // There is no runtime only while the process exits. The work is then dropped.
         if let Ok(runtime) = Handle::try_current() {
             runtime.spawn(work);

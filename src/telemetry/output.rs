@@ -23,8 +23,8 @@ const RETAINED_BYTES: usize = 256 * 1024;
 /// Time for which the log thread collects lines after it has written some. Waking it for each line would cost two
 /// context switches per line.
 const GATHER_TIME: Duration = Duration::from_millis(5);
-/// Maximum number of bytes in one write, unless a single line is longer: the usual capacity of a pipe (pipe(7)). The
-/// queue has space for new lines after each write.
+/// Maximum number of bytes in one write, unless a single line is longer: the usual capacity of a pipe (pipe(7)). After
+/// each write, its bytes no longer count as queued.
 const MAX_WRITE_BYTES: usize = 65_536;
 /// Maximum time to wait for the remaining lines when [`OutputGuard`] is dropped.
 const END_TIMEOUT: Duration = Duration::from_secs(1);
@@ -165,7 +165,7 @@ impl Output {
         self.format
     }
 
-    /// Queues a line, which is then written without other lines in between. If the queue is full, counts a dropped
+    /// Queues a line. No other output of this process is written within it. If the queue is full, counts a dropped
     /// line.
     pub fn send(&self, line: &[u8]) {
         if !self.queue.push(line) {
@@ -184,8 +184,8 @@ struct StandardError {
 }
 
 impl StandardError {
-    /// Writes lines, as many as possible at once, and counts those that were not written completely as dropped. Passes the
-    /// number of bytes of each write to `done`.
+    /// Writes lines, as many as possible at once, and counts those that were not written completely as dropped. Passes
+    /// the number of bytes of each write to `done`.
     fn write_lines(&mut self, mut lines: &[u8], done: impl Fn(usize)) {
         while !lines.is_empty() {
             let (first, rest) = lines.split_at(length_of_write(lines));

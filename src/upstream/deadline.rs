@@ -17,7 +17,7 @@ pub const MIN_ATTEMPT: Duration = Duration::from_millis(250);
 #[derive(Clone, Debug)]
 pub struct Deadline {
     at: Instant,
-    /// Cancelled if the server must stop.
+    /// Cancelled if the server must stop. `None` for a deadline that has only a time.
     halt: Option<CancellationToken>,
 }
 

@@ -51,7 +51,7 @@ impl<'a> Retries<'a> {
             (Ok(()), _) => Ok(()),
             // No time was left for a request with renewed credentials. The exceeded deadline is reported, because one
             // refusal does not prove that the credentials are wrong.
-            (Err(late), Repeat::Renew) if !self.limits.disconnected.is_cancelled() => {
+            (Err(late), Repeat::Renew) if !self.limits.is_disconnected() => {
                 Err(attempts.conclude(late))
             }
             (Err(_), _) => Err(attempts.conclude(failure)),
@@ -63,7 +63,7 @@ impl<'a> Retries<'a> {
         let limits = self.limits;
         if self.failed >= MAX_ATTEMPTS
             || attempts.count() >= MAX_ATTEMPTS
-            || limits.disconnected.is_cancelled()
+            || limits.is_disconnected()
         {
             return None;
         }

@@ -3,13 +3,14 @@
 
 use std::{borrow::Cow, time::Duration};
 
-use http::header::AUTHORIZATION;
+use http::{HeaderValue, header::AUTHORIZATION};
 use tokio::time::Instant;
 
 use super::{
     attempts::Attempts,
     breaker::BreakerPermit,
     call_limits::CallLimits,
+    client::Request,
     deadline::MIN_ATTEMPT,
     platform::{
         Call, Order, OutgoingRequest, Platform, Purpose, ReceivedResponse, RequestCredential as _,
@@ -45,8 +46,8 @@ pub struct RunReport<F> {
 impl<P: Platform> Target<P> {
     /// Deletes a user, or checks whether that is possible. Sends the DELETE at most three times, within the limits of
     /// the call. A read before it is also sent at most three times, and once more if the credential is renewed. The
-    /// same holds for the read after a DELETE with an unknown effect. A read of details is sent once. Returns the result,
-    /// and a report for both success and failure.
+    /// same holds for the read after a DELETE with an unknown effect. A read of details is sent once. Returns the
+    /// result, and a report for both success and failure.
     pub async fn run(
         &self,
         order: &Order<P::User>,
@@ -236,6 +237,20 @@ impl<P: Platform> Run<'_, P> {
         }
     }
 
+    /// Returns a complete request, and its `Authorization` header.
+    fn request(
+        &self,
+        outgoing: OutgoingRequest,
+        purpose: Purpose,
+        credential: &P::Credential,
+    ) -> Result<(Request, Option<HeaderValue>), Failure> {
+        let mut request = outgoing.request(purpose, P::ACCEPT);
+        let platform = &self.target.platform;
+        platform.add_headers(&mut request, credential, self.order)?;
+        let authorization = request.headers().get(AUTHORIZATION).cloned();
+        Ok((request, authorization))
+    }
+
     /// Sends one request. Returns the result of `parse` for the status of success, and the failure otherwise.
     async fn send_request<T>(
         &mut self,
@@ -253,9 +268,7 @@ impl<P: Platform> Run<'_, P> {
         let credential = credential?;
         let outgoing = self.outgoing(purpose)?;
         let (operation, success) = (outgoing.operation, outgoing.success);
-        let mut request = outgoing.request(purpose, P::ACCEPT);
-        platform.add_headers(&mut request, &credential, self.order)?;
-        let authorization = request.headers().get(AUTHORIZATION).cloned();
+        let (request, authorization) = self.request(outgoing, purpose, &credential)?;
         match purpose {
             Purpose::Read | Purpose::ReadDetails => limits.check("before reading")?,
             Purpose::Delete => self.report.attempts.start(limits)?,

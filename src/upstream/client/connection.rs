@@ -6,7 +6,11 @@ use futures_util::{
     TryFutureExt as _,
     future::{BoxFuture, Either},
 };
-use http::{HeaderValue, Request, Response, Uri, header::HOST, uri::Parts};
+use http::{
+    HeaderValue, Request, Response, Uri,
+    header::HOST,
+    uri::{Authority, Parts},
+};
 use hyper::{
     body::Incoming,
     client::conn::{TrySendError, http1, http2},
@@ -20,8 +24,10 @@ use tokio::net::TcpStream;
 
 use super::write_tracker::TrackedBody;
 
+/// A TCP connection, with TLS where the URL says `https`.
 pub type Stream = MaybeHttpsStream<TokioIo<TcpStream>>;
-pub type NotSent = TrySendError<Request<TrackedBody>>;
+/// Why there is no response. Contains the request if the connection had not started to write it.
+pub type RequestFailure = TrySendError<Request<TrackedBody>>;
 
 /// The host that requests are sent to.
 #[derive(Clone)]
@@ -33,9 +39,10 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// Returns the origin of a URI. Fails if the URI has no authority.
+    /// Returns the origin of a URI, without user and password. Fails if the URI has no host.
     pub fn new(uri: &Uri) -> Result<Self, http::Error> {
-        let authority = uri.authority().map_or("", |authority| authority.as_str());
+        let authority = uri.authority().map_or("", Authority::as_str);
+        let authority = authority.rsplit('@').next().unwrap_or_default();
         let scheme = uri.scheme_str().unwrap_or_default();
         let builder = Uri::builder().scheme(scheme).authority(authority);
         Ok(Self {
@@ -44,7 +51,7 @@ impl Origin {
         })
     }
 
-    /// Returns whether a URI without a host, or with this one, leads to this origin.
+    /// Returns whether a request for this URI belongs to this origin. A URI without an authority does.
     pub fn includes(&self, uri: &Uri) -> bool {
         uri.authority().is_none()
             || uri.authority() == self.uri.authority() && uri.scheme() == self.uri.scheme()
@@ -66,17 +73,20 @@ fn relative(uri: Uri) -> Uri {
     Uri::from_parts(parts).unwrap_or_default()
 }
 
-/// An open connection. A task of its own, which ends with the connection, reads and writes.
+/// An open connection. A separate task reads and writes, and ends with the connection.
 pub enum Connection {
     /// A connection for one request at a time.
     Http1(http1::SendRequest<TrackedBody>),
-    /// One user of a shared connection.
+    /// A handle to a connection that requests share.
     Http2(http2::SendRequest<TrackedBody>),
 }
 
 impl Connection {
     /// Starts HTTP on a stream, in the version that the TLS handshake selected.
-    #[allow(clippy::disallowed_methods, reason = "this is the place")]
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "the only place that starts HTTP connections to upstreams"
+    )]
     pub fn start(stream: Stream) -> BoxFuture<'static, hyper::Result<Self>> {
         if stream.connected().is_negotiated_h2() {
             let handshake = http2::handshake(TokioExecutor::new(), stream);
@@ -115,7 +125,7 @@ impl Connection {
         &mut self,
         mut request: Box<Request<TrackedBody>>,
         origin: &Origin,
-    ) -> impl Future<Output = Result<Response<Incoming>, NotSent>> + use<> {
+    ) -> impl Future<Output = Result<Response<Incoming>, RequestFailure>> + use<> {
         let uri = request.uri_mut();
         match self {
             Self::Http1(sender) => {

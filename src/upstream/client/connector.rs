@@ -27,6 +27,7 @@ const KEEPALIVE_RETRIES: u32 = 3;
 pub struct Connector(HttpsConnector<HttpConnector<Resolver>>);
 
 impl Connector {
+    /// Creates a connector with these settings of TLS, which include the protocols to offer.
     pub fn new(tls: ClientConfig) -> Self {
         let mut tcp = HttpConnector::new_with_resolver(without_link_local());
         tcp.enforce_http(false);
@@ -40,7 +41,7 @@ impl Connector {
         Self(HttpsConnector::from((tcp, tls)))
     }
 
-    /// Opens a connection to the host of a URI.
+    /// Opens a connection to the host of a URI. Fails if that is not possible within [`CONNECT_TIMEOUT`].
     pub fn connect(&self, uri: Uri) -> BoxFuture<'static, Result<Stream, BoxError>> {
         let connecting = timeout(CONNECT_TIMEOUT, self.0.clone().oneshot(uri));
         Box::pin(connecting.map(|connected| {

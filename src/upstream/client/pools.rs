@@ -1,5 +1,5 @@
-//! The connection pools of one upstream, one for each worker thread. When the file of certificate authorities
-//! changes, they are replaced by new ones.
+//! The connection pools of one upstream, one for each worker thread, and one for all other threads. When the file of
+//! certificate authorities changes, they are replaced by new ones.
 
 use std::sync::Arc;
 
@@ -42,12 +42,9 @@ impl Pools {
     /// Creates empty pools whose connections trust these authorities. Fails if the URL or the authorities cannot be
     /// used.
     pub fn new(url: &Url, trust: Trust, roots: &Roots, alpn: Alpn) -> Result<Self, String> {
-        let uri = url
-            .as_str()
-            .parse::<Uri>()
-            .map_err(|error| describe(&error));
-        let origin = uri.and_then(|uri| Origin::new(&uri).map_err(|error| describe(&error)));
-        let origin = origin.map_err(|error| format!("{url}: {error}"))?;
+        let uri = url.as_str().parse::<Uri>().map_err(http::Error::from);
+        let origin = uri.and_then(|uri| Origin::new(&uri));
+        let origin = origin.map_err(|error| format!("{url}: {}", describe(&error)))?;
         let tls = client_tls::config(url, trust, &roots.certificates, alpn)?;
         Ok(Self {
             current: Arc::new(ArcSwap::from_pointee(Current::new(&origin, tls, roots))),
@@ -63,8 +60,8 @@ impl Pools {
         &self.url
     }
 
-    /// Returns the pool of this thread for the host of `uri`, or an empty one if that is another host. A URI without a
-    /// host means the host of this upstream.
+    /// Returns the pool of this thread for the host of `uri`, or a new, empty pool if that is another host. A URI
+    /// without a host means the host of this upstream.
     pub fn pool(&self, uri: &Uri) -> Result<Arc<Pool>, http::Error> {
         let current = self.current.load();
         if self.origin.includes(uri) {

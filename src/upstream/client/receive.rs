@@ -1,6 +1,6 @@
-//! Waits for the response to a request: applies the time limits, and classifies errors.
+//! Sends a request and waits for its response: applies the time limits, and classifies errors.
 
-use std::{error::Error, future::pending, iter::successors, pin::pin, sync::Arc};
+use std::{error::Error, future::poll_fn, iter::successors, pin::pin, sync::Arc, task::Poll};
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
@@ -8,7 +8,7 @@ use http::{Request, StatusCode};
 use tokio::task::yield_now;
 
 use super::{
-    pool::{Pool, Sent},
+    pool::{Pool, ReceivedHead},
     write_tracker::{TrackedBody, WriteTracker},
 };
 use crate::upstream::{
@@ -62,13 +62,14 @@ async fn send(
     request: Box<Request<TrackedBody>>,
     tracker: &WriteTracker,
     limits: &CallLimits,
-) -> Result<Sent, RequestError> {
-    let cancelled_in_time = async {
-        limits.disconnected.cancelled().await;
-        if tracker.has_started() {
-            pending::<()>().await;
+) -> Result<ReceivedHead, RequestError> {
+    let cancelled_in_time = poll_fn(|_| {
+        if limits.is_disconnected() && !tracker.has_started() {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
         }
-    };
+    });
     let head = {
         let sent = pin!(pool.send(request));
         tokio::select! {
@@ -81,7 +82,7 @@ async fn send(
     // request and connection run on the same thread (see `runtimes`).
     let started = tracker.has_started();
     match head {
-        Some(Ok(sent)) => Ok(sent),
+        Some(Ok(received)) => Ok(received),
         Some(Err(error)) => Err(request_error(&*error, started)),
         None if started => Err(RequestError::TimedOut),
         None => Err(RequestError::NotConnected),

@@ -1,18 +1,13 @@
-use std::pin::pin;
-
 use bytes::Bytes;
-use futures_util::FutureExt as _;
 use http::{Method, Uri, uri::PathAndQuery};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream, duplex},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
     time::{Duration, Instant, advance, timeout},
 };
 use url::Url;
 
-use super::{Client, HTTP_1, connection::Connection, pool::IDLE_TIMEOUT, request};
+use super::{Client, HTTP_1, pool::IDLE_TIMEOUT, request};
 use crate::{
     client_tls::Trust,
     config::Roots,
@@ -28,11 +23,11 @@ const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 const READ: Operation = Operation::new("read", "/");
 
 /// Starts a listener and returns a client for it.
-async fn upstream() -> (Client, TcpListener) {
+pub(super) async fn upstream() -> (Client, TcpListener) {
     upstream_with_scheme("http").await
 }
 
-async fn upstream_with_scheme(scheme: &str) -> (Client, TcpListener) {
+pub(super) async fn upstream_with_scheme(scheme: &str) -> (Client, TcpListener) {
     let Ok(listener) = TcpListener::bind("127.0.0.1:0").await else {
         unreachable!("there is a free port")
     };
@@ -48,14 +43,14 @@ async fn upstream_with_scheme(scheme: &str) -> (Client, TcpListener) {
     (client, listener)
 }
 
-async fn send(client: &Client) -> Result<Response, RequestError> {
+pub(super) async fn send(client: &Client) -> Result<Response, RequestError> {
     let limits = Deadline::after(Duration::from_secs(5)).into();
     let request = request(Method::GET, PathAndQuery::from_static("/"));
     client.send(&READ, request, None, &limits).await
 }
 
 /// Accepts a connection and answers one request.
-async fn accept(listener: &TcpListener) -> TcpStream {
+pub(super) async fn accept(listener: &TcpListener) -> TcpStream {
     let Ok((mut stream, _)) = listener.accept().await else {
         unreachable!("the client connects")
     };
@@ -63,16 +58,22 @@ async fn accept(listener: &TcpListener) -> TcpStream {
     stream
 }
 
-/// Answers the next request of a connection.
-async fn respond(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
+/// Reads the next request of a connection, and returns its head.
+pub(super) async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> String {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         assert!(stream.read_buf(&mut head).await.is_ok_and(|read| read > 0));
     }
+    String::from_utf8_lossy(&head).into_owned()
+}
+
+/// Answers the next request of a connection.
+pub(super) async fn respond(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
+    read_head(stream).await;
     assert!(stream.write_all(RESPONSE).await.is_ok());
 }
 
-fn body(sent: Result<Response, RequestError>) -> Option<Bytes> {
+pub(super) fn body(sent: Result<Response, RequestError>) -> Option<Bytes> {
     sent.ok()?.body
 }
 
@@ -130,46 +131,8 @@ async fn idle_connection_is_closed() {
     assert!(start.elapsed() <= IDLE_TIMEOUT * 2);
 }
 
-/// Creates a connection without a network, and returns it with its peer.
-#[allow(clippy::disallowed_methods, reason = "this is a test of connections")]
-async fn connection_in_memory() -> (Connection, DuplexStream) {
-    let (stream, peer) = duplex(1024);
-    let Ok((sender, task)) = http1::handshake(TokioIo::new(stream)).await else {
-        unreachable!("the handshake sends nothing")
-    };
-    tokio::spawn(task);
-    (Connection::Http1(sender), peer)
-}
-
 #[tokio::test]
-async fn request_that_waits_for_a_handshake_takes_a_connection_that_becomes_idle() {
-    // The listener does not answer the TLS handshake.
-    let (client, _listener) = upstream_with_scheme("https").await;
-    let mut sent = pin!(send(&client));
-    assert!(sent.as_mut().now_or_never().is_none());
-    let (mut connection, mut peer) = connection_in_memory().await;
-    assert!(connection.ready().await.is_ok());
-    let pool = client.pools.pool(&Uri::from_static("/"));
-    let put = pool.map(|pool| pool.put(connection));
-    assert!(put.is_ok());
-    let (sent, ()) = tokio::join!(sent, respond(&mut peer));
-    assert_eq!(body(sent).as_deref(), Some(&b"ok"[..]));
-}
-
-#[tokio::test]
-async fn failed_requests_do_not_wait_any_more() {
-    let (client, listener) = upstream().await;
-    drop(listener);
-    for _ in 0..3 {
-        let sent = send(&client).await;
-        assert!(matches!(sent, Err(RequestError::Unreachable(_))));
-    }
-    let pool = client.pools.pool(&Uri::from_static("/"));
-    assert!(pool.is_ok_and(|pool| pool.waiting() <= 1));
-}
-
-#[tokio::test]
-async fn request_to_another_host_uses_a_separate_connection() {
+async fn request_to_another_host_uses_a_connection_of_its_own() {
     let (client, _listener) = upstream().await;
     let (_, other) = upstream().await;
     let Ok(address) = other.local_addr() else {
@@ -177,14 +140,21 @@ async fn request_to_another_host_uses_a_separate_connection() {
     };
     let limits = Deadline::after(Duration::from_secs(5)).into();
     for _ in 0..2 {
-        let uri = Uri::try_from(format!("http://{address}/path")).unwrap_or_default();
+        let uri = Uri::try_from(format!("http://{address}/path?a=1")).unwrap_or_default();
         let sent = client.send(&READ, request(Method::GET, uri), None, &limits);
-        let (sent, mut stream) = tokio::join!(sent, accept(&other));
+        let answer = async {
+            let Ok((mut stream, _)) = other.accept().await else {
+                unreachable!("the client connects")
+            };
+            let head = read_head(&mut stream).await;
+            assert!(stream.write_all(RESPONSE).await.is_ok());
+            (stream, head)
+        };
+        let (sent, (mut stream, head)) = tokio::join!(sent, answer);
         assert_eq!(body(sent).as_deref(), Some(&b"ok"[..]));
-        assert_eq!(
-            stream.read(&mut [0]).await.ok(),
-            Some(0),
-            "it is not closed"
-        );
+        assert!(head.starts_with("GET /path?a=1 HTTP/1.1\r\n"), "{head}");
+        assert!(head.contains(&format!("\r\nhost: {address}\r\n")), "{head}");
+        let closed = timeout(Duration::from_secs(5), stream.read(&mut [0])).await;
+        assert!(matches!(closed, Ok(Ok(0))), "the connection was kept");
     }
 }

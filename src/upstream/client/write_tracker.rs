@@ -47,6 +47,11 @@ impl TrackedBody {
             tracker: tracker.clone(),
         }
     }
+
+    /// See [`WriteTracker::has_started`].
+    pub fn has_started(&self) -> bool {
+        self.tracker.has_started()
+    }
 }
 
 impl Body for TrackedBody {
