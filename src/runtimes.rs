@@ -108,73 +108,30 @@ impl<T> PerRuntime<T> {
         Self(std::iter::repeat_with(create).take(count() + 1).collect())
     }
 
-    /// Returns the value of the worker that runs on this thread.
+    /// Returns the value of this thread.
     pub(crate) fn current(&self) -> &T {
         &self.0[INDEX.get().min(self.0.len() - 1)]
     }
 }
 
-/// A cancellation token with a child for each worker, and one for the other threads. Calls use the child of their
-/// worker, because the workers would contend for the lock of a shared token.
-pub(crate) struct WorkerToken {
-    parent: CancellationToken,
-    children: PerRuntime<CancellationToken>,
-}
-
-impl WorkerToken {
-    /// Creates tokens that are not cancelled.
-    pub(crate) fn new() -> Self {
-        let parent = CancellationToken::new();
-        Self {
-            children: PerRuntime::new(|| parent.child_token()),
-            parent,
-        }
-    }
-
-    /// Cancels the tokens of all workers.
-    pub(crate) fn cancel(&self) {
-        self.parent.cancel();
-    }
-
-    /// Returns the token of the worker that runs on this thread.
-    pub(crate) fn current(&self) -> CancellationToken {
-        self.children.current().clone()
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::{cell::Cell, sync::Arc};
+    use std::{cell::Cell, collections::HashSet, sync::Arc};
 
-    use tokio_util::sync::CancellationToken;
-
-    use super::{PerRuntime, Runtimes, WorkerToken};
-
-    fn cancelled(tokens: &[CancellationToken]) -> usize {
-        tokens.iter().filter(|token| token.is_cancelled()).count()
-    }
+    use super::{PerRuntime, Runtimes};
 
     #[tokio::test]
-    async fn each_thread_has_its_own_token_and_all_are_cancelled_together() -> Result<(), String> {
+    async fn workers_and_other_threads_have_different_values() -> Result<(), String> {
         let runtimes = Runtimes::start().map_err(|error| error.to_string())?;
-        let token = Arc::new(WorkerToken::new());
-        let mut tokens = vec![token.current()];
-        for runtime in &runtimes.runtimes {
-            let token = Arc::clone(&token);
-            let current = runtime.spawn(async move { token.current() }).await;
-            tokens.push(current.map_err(|error| error.to_string())?);
-        }
-        tokens[0].cancel();
-        assert_eq!(cancelled(&tokens), 1, "threads share a token");
-        token.cancel();
-        assert_eq!(cancelled(&tokens), tokens.len());
-        Ok(())
-    }
-
-    #[test]
-    fn other_threads_share_the_last_value() {
         let next = Cell::new(0);
-        let values = PerRuntime::new(|| next.replace(next.get() + 1));
-        assert_eq!(*values.current(), super::count());
+        let values = Arc::new(PerRuntime::new(|| next.replace(next.get() + 1)));
+        let mut found = HashSet::from([*values.current()]);
+        for runtime in &runtimes.runtimes {
+            let values = Arc::clone(&values);
+            let current = runtime.spawn(async move { *values.current() }).await;
+            found.insert(current.map_err(|error| error.to_string())?);
+        }
+        assert_eq!(found.len(), super::count() + 1);
+        Ok(())
     }
 }

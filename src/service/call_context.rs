@@ -14,7 +14,7 @@ use http::{HeaderMap, HeaderName, Request};
 use opentelemetry::{Context, KeyValue};
 use tokio::time::Instant;
 use tonic::{Code, Extensions};
-use uuid::{Builder, Uuid};
+use uuid::Builder;
 
 use super::Shared;
 use crate::{
@@ -92,7 +92,7 @@ impl CallContext {
             Some(text) => parse_timeout(text).map(|time| time.min(MAX_CALL_DURATION)),
         };
         Self {
-            request_id: new_id(),
+            request_id: new_id().into(),
             path: String::new(),
             rpc: None,
             endpoints,
@@ -282,10 +282,11 @@ impl Drop for CallContext {
 }
 
 /// Returns a random UUID.
-pub(super) fn new_id<T: for<'a> From<&'a str>>() -> T {
+pub(super) fn new_id() -> String {
     // The thread-local generator makes fewer system calls than `Uuid::new_v4`.
-    let id = Builder::from_random_bytes(rand::random()).into_uuid();
-    T::from(id.hyphenated().encode_lower(&mut Uuid::encode_buffer()))
+    Builder::from_random_bytes(rand::random())
+        .into_uuid()
+        .to_string()
 }
 
 /// Returns the value of `grpc-timeout`, or an empty one, which is malformed, if it occurs more than once.

@@ -31,7 +31,6 @@ use crate::{
     config::{Config, JwtIssuer},
     metrics::{Metrics, Snapshot},
     postgres::{self, Database},
-    runtimes::WorkerToken,
     telemetry, trace,
     upstream::registry::Targets,
 };
@@ -57,7 +56,7 @@ pub struct Shared {
     /// Cancelled when the server stops: ends streams, and the server is not ready any more.
     pub(crate) draining: CancellationToken,
     /// Cancelled when the drain exceeds its time limit. The deadlines of all calls then end immediately.
-    pub(crate) halt: WorkerToken,
+    pub(crate) halt: CancellationToken,
 }
 
 impl Shared {
@@ -87,7 +86,7 @@ impl Shared {
             max_calls,
             tasks: TaskTracker::new(),
             draining: CancellationToken::new(),
-            halt: WorkerToken::new(),
+            halt: CancellationToken::new(),
         })
     }
 

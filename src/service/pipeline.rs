@@ -81,7 +81,7 @@ impl Operation {
         if !self.request.fields.validate_only {
             self.slot = self.take_slot(caller)?;
         }
-        Ok((deadline.with_cancellation(self.shared.halt.current()), work))
+        Ok((deadline.with_cancellation(self.shared.halt.clone()), work))
     }
 
     /// Sets why the caller was refused after its authentication, and counts it.

@@ -162,7 +162,7 @@ impl Shared {
             since,
             count,
         } = summary;
-        let request_id: String = new_id();
+        let request_id = new_id();
         let auth = caller.as_ref().map_or("none", Identity::kind);
         let caller = caller.map(|caller| caller.to_string()).unwrap_or_default();
         tracing::info!(

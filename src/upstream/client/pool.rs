@@ -91,9 +91,7 @@ impl Pool {
     fn take(&self) -> Option<Connection> {
         let mut state = self.lock();
         let now = Instant::now();
-        state
-            .shared
-            .take_if(|(shared, used)| shared.is_closed() || has_expired(*used, now));
+        state.close_unusable_shared(now);
         if let Some((shared, used)) = &mut state.shared {
             *used = now;
             return Some(Connection::Http2(shared.clone()));
@@ -189,13 +187,18 @@ impl State {
         self.waiting.push_back(sender);
     }
 
+    /// Gives up the shared connection if it is closed, or was not used for [`IDLE_TIMEOUT`].
+    fn close_unusable_shared(&mut self, now: Instant) {
+        self.shared
+            .take_if(|(shared, used)| shared.is_closed() || has_expired(*used, now));
+    }
+
     /// Closes connections that were not used for [`IDLE_TIMEOUT`]. Returns whether there are others.
     fn close_idle(&mut self) -> bool {
         let now = Instant::now();
         self.idle
             .retain(|(idle, used)| idle.is_ready() && !has_expired(*used, now));
-        self.shared
-            .take_if(|(shared, used)| shared.is_closed() || has_expired(*used, now));
+        self.close_unusable_shared(now);
         self.is_watched = !self.idle.is_empty() || self.shared.is_some();
         self.is_watched
     }

@@ -49,17 +49,24 @@ pub(super) async fn send(client: &Client) -> Result<Response, RequestError> {
     client.send(&READ, request, None, &limits).await
 }
 
-/// Accepts a connection and answers one request.
-pub(super) async fn accept(listener: &TcpListener) -> TcpStream {
+/// Accepts a connection, and reads the head of one request.
+pub(super) async fn accept_request(listener: &TcpListener) -> (TcpStream, String) {
     let Ok((mut stream, _)) = listener.accept().await else {
         unreachable!("the client connects")
     };
-    respond(&mut stream).await;
+    let head = read_head(&mut stream).await;
+    (stream, head)
+}
+
+/// Accepts a connection and answers one request.
+pub(super) async fn accept(listener: &TcpListener) -> TcpStream {
+    let (mut stream, _) = accept_request(listener).await;
+    assert!(stream.write_all(RESPONSE).await.is_ok());
     stream
 }
 
 /// Reads the next request of a connection, and returns its head.
-pub(super) async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> String {
+async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> String {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         assert!(stream.read_buf(&mut head).await.is_ok_and(|read| read > 0));
@@ -143,10 +150,7 @@ async fn request_to_another_host_uses_a_connection_of_its_own() {
         let uri = Uri::try_from(format!("http://{address}/path?a=1")).unwrap_or_default();
         let sent = client.send(&READ, request(Method::GET, uri), None, &limits);
         let answer = async {
-            let Ok((mut stream, _)) = other.accept().await else {
-                unreachable!("the client connects")
-            };
-            let head = read_head(&mut stream).await;
+            let (mut stream, head) = accept_request(&other).await;
             assert!(stream.write_all(RESPONSE).await.is_ok());
             (stream, head)
         };

@@ -14,7 +14,7 @@ use super::{Connection, IDLE_TIMEOUT, Pool};
 use crate::upstream::{
     client::{
         Client,
-        tests::{accept, body, read_head, respond, send, upstream, upstream_with_scheme},
+        tests::{accept, accept_request, body, respond, send, upstream, upstream_with_scheme},
     },
     response::RequestError,
 };
@@ -89,16 +89,9 @@ async fn queue_drops_requests_that_no_longer_wait() {
 async fn late_response_is_not_that_of_the_next_request() {
     let (client, listener) = upstream().await;
     let mut sent = pin!(send(&client));
-    let unanswered = async {
-        let Ok((mut stream, _)) = listener.accept().await else {
-            unreachable!("the client connects")
-        };
-        read_head(&mut stream).await;
-        stream
-    };
     let mut stream = tokio::select! {
         _ = &mut sent => unreachable!("there is no response"),
-        stream = unanswered => stream,
+        (stream, _) = accept_request(&listener) => stream,
     };
     pause();
     assert!(matches!(sent.await, Err(RequestError::TimedOut)));
@@ -116,10 +109,7 @@ async fn connection_with_an_unfinished_body_is_closed() {
     let (client, listener) = upstream().await;
     let mut sent = pin!(send(&client));
     let cut = async {
-        let Ok((mut stream, _)) = listener.accept().await else {
-            unreachable!("the client connects")
-        };
-        read_head(&mut stream).await;
+        let (mut stream, _) = accept_request(&listener).await;
         let part = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nok";
         assert!(stream.write_all(part).await.is_ok());
         stream
